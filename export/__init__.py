@@ -1,0 +1,1 @@
+"""Exporters, imported as minialbert_tf.export: TFLite for phones."""

@@ -1,0 +1,1 @@
+"""Readers of labelled corpora and tables, and batching for training."""

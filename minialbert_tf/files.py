@@ -1,0 +1,59 @@
+"""Writing files and folders so that nothing is lost or left half-written."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from minialbert_tf.errors import InputError
+
+
+def check_free(path: str | Path, force: bool = False) -> Path:
+    """Returns `path`, or refuses it before any work is done.
+
+    Args:
+        path: A file or folder that is about to be written.
+        force: Whether replacing an existing one is wanted.
+
+    Raises:
+        InputError: If it exists (an empty folder counts as free) and `force` is false.
+    """
+    path = Path(path)
+    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
+    if occupied and not force:
+        raise InputError(f"The output must not exist yet; use force (--force) to replace it. Received: {path}")
+    return path
+
+
+@contextmanager
+def replacing(path: str | Path, force: bool = False) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; what is written there takes its place when the block ends well.
+
+    The block creates a file or a folder at the yielded path. If it raises, or the process dies, `path` is as it was.
+
+    Raises:
+        InputError: If `path` exists and `force` is false.
+    """
+    path = check_free(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        new = scratch / path.name
+        yield new
+        for file in [new] if new.is_file() else new.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        if path.is_dir():  # a folder cannot be replaced in one step: the old one steps aside first
+            os.rename(path, scratch / "old")
+            try:
+                os.rename(new, path)
+            except OSError:
+                os.rename(scratch / "old", path)
+                raise
+        else:
+            os.replace(new, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

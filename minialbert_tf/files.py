@@ -1,11 +1,13 @@
 """Writing files and folders so that nothing is lost or left half-written."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from minialbert_tf.errors import InputError
 
@@ -57,3 +59,8 @@ def replacing(path: str | Path, force: bool = False) -> Iterator[Path]:
             os.replace(new, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes readable JSON into a file that is not yet in its place (see `replacing`)."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,148 @@
+"""Running an exported .tflite file with LiteRT, without tensorflow."""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.compiled_model import CompiledModel
+from ai_edge_litert.options import CpuOptions, Options
+
+from minialbert_tf.errors import InputError
+from minialbert_tf.export.bundle import Bundle, read_bundle
+
+_INPUTS = ("input_ids", "attention_mask")
+_OUTPUT = "logits"
+_STDERR = 2
+_stderr_lock = threading.Lock()
+
+
+class LiteRTRuntime:
+    """Logits of token sequences from a .tflite file with one signature per sequence length.
+
+    Signature `length_L` takes `input_ids` and `attention_mask`, int32 (1, L), and returns `logits`, float32
+    (1, L, labels). A sequence runs in the shortest that holds it. Calls from several threads take turns.
+
+    Attributes:
+        max_length: Longest sequence, [CLS] and [SEP] included.
+    """
+
+    def __init__(self, model: str | Path | Bundle, threads: int = 1) -> None:
+        """Loads a file that `minialbert_tf.export.bundle` wrote.
+
+        Args:
+            model: The file, or what `read_bundle` has read from it.
+            threads: Number of threads that one call uses.
+
+        Raises:
+            InputError: If the file is none of these, is damaged, or its signatures do not fit its card.
+        """
+        if threads < 1:
+            raise InputError(f"threads must be at least 1. Received: {threads}")
+        bundle = model if isinstance(model, Bundle) else read_bundle(model)
+        self._lock = threading.Lock()
+        self._buckets: list[_Bucket] = []
+        # LiteRT logs when its objects die, too: they are to die in _release, at the latest when the process ends.
+        self._finalizer = weakref.finalize(self, _release, self._buckets)
+        options = Options(cpu_options=CpuOptions(num_threads=threads))
+        with _quiet_stderr():
+            try:
+                compiled = CompiledModel.from_file(str(bundle.path), options=options)
+                for length in bundle.card.sequence_lengths:
+                    self._buckets.append(_Bucket(compiled, length, len(bundle.card.labels), bundle.path))
+            except RuntimeError as error:
+                raise InputError(f"LiteRT must be able to load the model. Received: {bundle.path} ({error})") from error
+        self.max_length = bundle.card.sequence_lengths[-1]
+
+    def predict(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Returns the logits, float32 (length, labels), of each sequence of piece ids.
+
+        Raises:
+            InputError: If a sequence is longer than `max_length`, or the runtime is closed.
+        """
+        with self._lock:
+            if not self._buckets:
+                raise InputError("The runtime is closed.")
+            return [self._shortest(len(sequence)).run(sequence) for sequence in sequences]
+
+    def close(self) -> None:
+        """Frees the model; nothing can be predicted afterwards."""
+        with self._lock:
+            self._finalizer()
+
+    def _shortest(self, length: int) -> "_Bucket":
+        for bucket in self._buckets:
+            if length <= bucket.length:
+                return bucket
+        raise InputError(f"A sequence must not exceed {self.max_length} pieces. Received: {length}")
+
+
+class _Bucket:
+    """One signature with its buffers, which every run reuses."""
+
+    def __init__(self, compiled: CompiledModel, length: int, num_labels: int, path: Path) -> None:
+        self.length = length
+        self.num_labels = num_labels
+        self._compiled = compiled
+        self._signature = f"length_{length}"
+        _check_signature(compiled, self._signature, (1, length), (1, length, num_labels), path)
+        self._inputs = {name: compiled.create_input_buffer_by_name(self._signature, name) for name in _INPUTS}
+        self._outputs = {_OUTPUT: compiled.create_output_buffer_by_name(self._signature, _OUTPUT)}
+
+    def run(self, sequence: Sequence[int]) -> np.ndarray:
+        ids = np.zeros((1, self.length), np.int32)
+        mask = np.zeros((1, self.length), np.int32)
+        ids[0, : len(sequence)] = sequence
+        mask[0, : len(sequence)] = 1
+        self._inputs["input_ids"].write(ids)
+        self._inputs["attention_mask"].write(mask)
+        self._compiled.run_by_name(self._signature, self._inputs, self._outputs)
+        logits = self._outputs[_OUTPUT].read(self.length * self.num_labels, np.float32)
+        return logits.reshape(self.length, self.num_labels)[: len(sequence)]
+
+
+def _check_signature(
+    compiled: CompiledModel, signature: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], path: Path
+) -> None:
+    """Refuses a signature that differs from the card; LiteRT would read or write beyond its buffers."""
+    if signature in compiled.get_signature_list():
+        inputs = compiled.get_input_tensor_details(signature)
+        outputs = compiled.get_output_tensor_details(signature)
+        found = {name: (detail["dtype"], tuple(detail["shape"])) for name, detail in (inputs | outputs).items()}
+        expected = dict.fromkeys(_INPUTS, ("int32", input_shape)) | {_OUTPUT: ("float32", output_shape)}
+        if found == expected:
+            return
+    raise InputError(
+        f"Signature {signature} must map {' and '.join(_INPUTS)}, int32 {input_shape}, to {_OUTPUT}, float32 "
+        f"{output_shape}. Received: {path}"
+    )
+
+
+def _release(buckets: list[_Bucket]) -> None:
+    with _quiet_stderr():
+        buckets.clear()
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Discards what native code writes to the process's standard error.
+
+    LiteRT logs a page of accelerator registrations for each model, and its Python package offers no way to set the
+    level (LiteRT issue 7420).
+    """
+    with _stderr_lock:
+        try:
+            saved = os.dup(_STDERR)
+        except OSError:  # the process has none
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), _STDERR)
+            yield
+        finally:
+            os.dup2(saved, _STDERR)
+            os.close(saved)

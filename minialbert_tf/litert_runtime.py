@@ -1,10 +1,12 @@
 """Running an exported .tflite file with LiteRT, without tensorflow."""
 
+import atexit
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -91,17 +93,19 @@ class _Bucket:
         _check_signature(compiled, self._signature, (1, length), (1, length, num_labels), path)
         self._inputs = {name: compiled.create_input_buffer_by_name(self._signature, name) for name in _INPUTS}
         self._outputs = {_OUTPUT: compiled.create_output_buffer_by_name(self._signature, _OUTPUT)}
+        self._write(())  # the first write sets up what LiteRT shares in the process, with its log
 
     def run(self, sequence: Sequence[int]) -> np.ndarray:
-        ids = np.zeros((1, self.length), np.int32)
-        mask = np.zeros((1, self.length), np.int32)
-        ids[0, : len(sequence)] = sequence
-        mask[0, : len(sequence)] = 1
-        self._inputs["input_ids"].write(ids)
-        self._inputs["attention_mask"].write(mask)
+        """Returns the logits (length, labels) of a sequence that fits."""
+        self._write(sequence)
         self._compiled.run_by_name(self._signature, self._inputs, self._outputs)
         logits = self._outputs[_OUTPUT].read(self.length * self.num_labels, np.float32)
         return logits.reshape(self.length, self.num_labels)[: len(sequence)]
+
+    def _write(self, sequence: Sequence[int]) -> None:
+        padding = self.length - len(sequence)
+        self._inputs["input_ids"].write(np.array([[*sequence, *[0] * padding]], np.int32))
+        self._inputs["attention_mask"].write(np.array([[1] * len(sequence) + [0] * padding], np.int32))
 
 
 def _check_signature(
@@ -139,10 +143,25 @@ def _quiet_stderr() -> Iterator[None]:
         except OSError:  # the process has none
             yield
             return
+        _discard_native_stderr()
         try:
-            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), _STDERR)
             yield
         finally:
             os.dup2(saved, _STDERR)
             os.close(saved)
+
+
+def _discard_native_stderr() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    os.close(nowhere)
+
+
+@atexit.register
+def _quiet_exit() -> None:
+    """Leaves standard error to Python alone, as LiteRT's own environment logs when the process ends."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None and sys.stderr.fileno() == _STDERR:
+            sys.stderr.flush()
+            sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1, errors="backslashreplace")
+        _discard_native_stderr()

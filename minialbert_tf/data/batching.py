@@ -1,0 +1,95 @@
+"""Batches of sequences of similar length, in an order that only the seed and the epoch decide."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from minialbert_tf.losses import IGNORED_LABEL
+
+# Lengths that batches are padded to: few, because XLA compiles for each, and close enough to waste little.
+BUCKET_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# Batches are made of similar lengths within a pool of this many batches, and so still of random texts.
+_POOL_BATCHES = 50
+
+Batch = tuple[dict[str, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training sequence.
+
+    Attributes:
+        ids: Piece ids, [CLS] and [SEP] included.
+        labels: Label ids of the pieces (-100: none), or the label of the whole sequence.
+        type_ids: Token type ids of the pieces, or None for all 0.
+    """
+
+    ids: list[int]
+    labels: list[int] | int | float
+    type_ids: list[int] | None = None
+
+
+def pad(rows: Sequence[Sequence[int]], length: int, value: int = 0) -> np.ndarray:
+    """Returns an int32 array (rows, length), each row filled up with `value`."""
+    padded = np.full((len(rows), length), value, np.int32)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded
+
+
+class BatchedExamples:
+    """Examples in batches, shuffled by (seed, epoch) alone, so that training can resume at any batch.
+
+    Attributes:
+        steps: Batches in an epoch.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int = 0) -> None:
+        """Takes the examples (at least one), the size of a batch, and the seed of the order."""
+        self._examples = examples
+        self._batch_size = batch_size
+        self._seed = seed
+        self.steps = -(-len(examples) // batch_size)
+
+    def dataset(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
+        """Returns the batches of an epoch from `first_step` on: inputs of shape (B, L) and labels (B, L) or (B,)."""
+        features, labels = self._collate([0])
+        signature = tf.nest.map_structure(
+            lambda array: tf.TensorSpec([None] * array.ndim, array.dtype), (features, labels)
+        )
+        dataset = tf.data.Dataset.from_generator(lambda: self._batches(epoch, first_step), output_signature=signature)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.steps - first_step))
+        return dataset.prefetch(4)
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Returns the indices of the examples of each batch of an epoch."""
+        random = np.random.default_rng((self._seed, epoch))
+        lengths = np.array([len(example.ids) for example in self._examples])
+        shuffled = random.permutation(len(self._examples))
+        batches = []
+        for first in range(0, len(shuffled), _POOL_BATCHES * self._batch_size):
+            pool = shuffled[first : first + _POOL_BATCHES * self._batch_size]
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            batches += [pool[i : i + self._batch_size] for i in range(0, len(pool), self._batch_size)]
+        return [batches[index] for index in random.permutation(len(batches))]
+
+    def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        for indices in self.order(epoch)[first_step:]:
+            yield self._collate(indices)
+
+    def _collate(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        examples = [self._examples[index] for index in indices]
+        longest = max(len(example.ids) for example in examples)
+        length = next((bucket for bucket in BUCKET_LENGTHS if bucket >= longest), longest)
+        features = {
+            "input_ids": pad([example.ids for example in examples], length),
+            "attention_mask": pad([[1] * len(example.ids) for example in examples], length),
+        }
+        if examples[0].type_ids is not None:
+            features["token_type_ids"] = pad([example.type_ids or [] for example in examples], length)
+        labels = [example.labels for example in examples]
+        if isinstance(labels[0], list):
+            return features, pad(labels, length, value=IGNORED_LABEL)  # type: ignore[arg-type]
+        return features, np.array(labels, np.float32 if isinstance(labels[0], float) else np.int32)

@@ -1,0 +1,95 @@
+"""From labelled sentences and texts to training examples."""
+
+from collections.abc import Mapping, Sequence
+
+from minialbert_tf.data.batching import Example
+from minialbert_tf.data.conll import Sentence
+from minialbert_tf.data.tables import Row
+from minialbert_tf.losses import IGNORED_LABEL
+from minialbert_tf.tokenization import WordPieces, WordPieceTokenizer
+from minialbert_tf.windows import plan_windows
+
+LABEL_PIECES = ("first", "all")
+
+
+def token_examples(
+    sentences: Sequence[Sentence],
+    tokenizer: WordPieceTokenizer,
+    labels: Sequence[str],
+    max_length: int,
+    label_pieces: str = "first",
+) -> list[Example]:
+    """Tokenises sentences and aligns their tags with the pieces.
+
+    A sentence longer than `max_length` becomes several examples, the very windows that tagging cuts, each labelled
+    where it answers for a piece.
+
+    Args:
+        sentences: Words with IOB2 tags.
+        tokenizer: The model's tokenizer.
+        labels: Label names by id.
+        max_length: Longest example, [CLS] and [SEP] included.
+        label_pieces: "first" labels the first piece of each word and leaves the others out of the loss; "all" copies
+            a word's label, B- included, to each of its pieces, as the original scripts do.
+    """
+    ids = {label: number for number, label in enumerate(labels)}
+    examples = []
+    for sentence in sentences:
+        pieces = tokenizer.encode_words(sentence.words)
+        piece_labels = [IGNORED_LABEL if tag is None else ids[tag] for tag in _piece_tags(pieces, sentence, label_pieces)]
+        for window in plan_windows(len(pieces.ids), max_length - 2):
+            owned = [
+                label if window.own_start <= index < window.own_end else IGNORED_LABEL
+                for index, label in enumerate(piece_labels[window.start : window.end], start=window.start)
+            ]
+            examples.append(
+                Example(
+                    [tokenizer.cls_id, *pieces.ids[window.start : window.end], tokenizer.sep_id],
+                    [IGNORED_LABEL, *owned, IGNORED_LABEL],
+                )
+            )
+    return examples
+
+
+def _piece_tags(pieces: WordPieces, sentence: Sentence, label_pieces: str) -> list[str | None]:
+    if label_pieces == "all":
+        return [sentence.tags[word] for word in pieces.words]
+    # Tagging splits "U.S." into words of its own, so training does as well: the first carries the tag on, the others
+    # continue the entity.
+    return [
+        None if not new_token else tag if new_word or tag == "O" else f"I-{tag[2:]}"
+        for tag, new_word, new_token in zip(
+            (sentence.tags[word] for word in pieces.words), pieces.first_of_word, pieces.first_of_token, strict=True
+        )
+    ]
+
+
+def text_examples(
+    rows: Sequence[Row], tokenizer: WordPieceTokenizer, class_ids: Mapping[str, int] | None, max_length: int
+) -> tuple[list[Example], int]:
+    """Tokenises texts or pairs: [CLS] text [SEP], or [CLS] text [SEP] pair [SEP] with token types 0 and 1.
+
+    Args:
+        rows: Texts with labels; all have a pair or none has.
+        tokenizer: The model's tokenizer.
+        class_ids: Class ids by label, or None for regression.
+        max_length: Longest example; of a pair the longer text is shortened first.
+
+    Returns:
+        The examples, and how many of them had to be shortened.
+    """
+    examples, shortened = [], 0
+    for row in rows:
+        texts = [tokenizer.encode(text).ids for text in (row.text, row.pair) if text is not None]
+        room = max_length - 1 - len(texts)
+        shortened += sum(map(len, texts)) > room
+        while sum(map(len, texts)) > room:
+            longest = max(texts, key=len)
+            del longest[max(room - sum(map(len, texts)) + len(longest), len(longest) // 2) :]
+        ids, types = [tokenizer.cls_id], [0]
+        for number, text in enumerate(texts):
+            ids += [*text, tokenizer.sep_id]
+            types += [number] * (len(text) + 1)
+        label = row.label if class_ids is None else class_ids[str(row.label)]
+        examples.append(Example(ids, label, types if row.pair is not None else None))
+    return examples, shortened

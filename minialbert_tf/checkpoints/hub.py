@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from minialbert_tf.checkpoints.reader import INDEX_SUFFIX, SAFETENSORS_FILE, TORCH_FILE
 from minialbert_tf.errors import CheckpointError
 
+SAFETENSORS_FILE: Final = "model.safetensors"
+TORCH_FILE: Final = "pytorch_model.bin"
+INDEX_SUFFIX: Final = ".index.json"  # of a checkpoint in several shards
 CHECKPOINT_FILES: Final = (
     "config.json",
     SAFETENSORS_FILE,
@@ -62,17 +64,15 @@ def _download(hub_id: str, files: list[str]) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=files))
     except GatedRepoError:
-        reason = "the hub gives this model only to those who accepted its terms; accept them and log in (hf auth login)"
+        reason = "the hub gives this model only to those who accepted its terms: accept them and run `hf auth login`"
     except RepositoryNotFoundError:
-        reason = (
-            "there is no such folder, and no such model on the hub that you may read (a private one: hf auth login)"
-        )
+        reason = "no such folder, and no such model on the hub, unless it is private: then run `hf auth login`"
     except LocalEntryNotFoundError:
         reason = (
-            "there is no such folder, and the hub cannot be reached or is switched off (HF_HUB_OFFLINE) while the model "
-            f"is not in the cache; run `hf download {hub_id}` where there is a network, and pass that folder"
+            "no such folder, nor such a model in the cache, and the hub is out of reach or off (HF_HUB_OFFLINE=1): "
+            f"run `hf download {hub_id}` where there is a network and pass the folder"
         )
-    except Exception as error:  # whatever HTTP library the hub's client uses, a full disk, a damaged cache
-        reason = f"the download failed ({type(error).__name__}); download the model by other means and pass its folder"
+    except Exception as error:  # of the hub client's HTTP library, which differs by version; a full disk
+        reason = f"the download failed, so get the model by other means and pass its folder: {error!r:.200}"
         raise CheckpointError(f"A checkpoint must be available: {reason}. Received: {hub_id}") from error
     raise CheckpointError(f"A checkpoint must be available: {reason}. Received: {hub_id}")

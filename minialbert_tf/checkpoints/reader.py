@@ -12,14 +12,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from minialbert_tf.checkpoints.hub import INDEX_SUFFIX, SAFETENSORS_FILE, TORCH_FILE
 from minialbert_tf.checkpoints.pickles import quoted
 from minialbert_tf.checkpoints.torch_files import read_legacy, read_zip
 from minialbert_tf.errors import CheckpointError
 from minialbert_tf.files import replacing
-
-SAFETENSORS_FILE: Final = "model.safetensors"
-TORCH_FILE: Final = "pytorch_model.bin"
-INDEX_SUFFIX: Final = ".index.json"
 
 _SAFETENSORS_TYPES: Final = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import mmap
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -172,7 +173,7 @@ def read_bundle(path: str | Path) -> Bundle:
     try:
         with zipfile.ZipFile(path) as archive:
             texts, model_end = _read_archive(archive, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise _unusable(path, error) from error
     card_json = _parse_json(texts[CARD_FILE], CARD_FILE, path)
     card = _parse_card(card_json, path)

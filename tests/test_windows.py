@@ -69,5 +69,5 @@ def test_a_text_that_fits_is_one_window():
 
 
 def test_windows_too_small_to_overlap_are_refused():
-    with pytest.raises(InputError, match="at least 4 pieces.*Received: 3"):
+    with pytest.raises(InputError, match=r"at least 4 pieces.*Received: 3"):
         plan_windows(10, 3)

@@ -61,7 +61,7 @@ def load(data: bytes, start: int = 0) -> tuple[Any, int]:
         start: Offset of the wanted one.
 
     Returns:
-        The object, made of dict, list, tuple, str, int, float, bool, None and `Tensor`; and the offset of its end.
+        The object, of dicts, lists, tuples, text, numbers, None and what this module defines; and where it ends.
 
     Raises:
         CheckpointError: If it is damaged, or asks for anything that rebuilding a state dict does not need.

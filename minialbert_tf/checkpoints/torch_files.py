@@ -139,16 +139,17 @@ def _size(storage: Storage) -> int:
 
 
 def _read_elements(source: IO[bytes], storage: Storage) -> np.ndarray:
-    raw = np.empty(_size(storage), np.uint8)
-    for start in range(0, raw.size, MAX_DESCRIPTION):
-        piece = source.read(min(MAX_DESCRIPTION, raw.size - start))
-        if not piece:
+    # Bytes other than 0 and 1 must not become NumPy bools as they are, so bool is read as numbers and cast.
+    stored = np.dtype("uint8" if storage.dtype == "bool" else storage.dtype)
+    elements = np.empty(storage.numel, "float32" if storage.dtype == "bfloat16" else storage.dtype)
+    count = MAX_DESCRIPTION // stored.itemsize
+    for start in range(0, storage.numel, count):  # in pieces, because a cast of the whole would take it twice
+        part = elements[start : start + count]
+        piece = source.read(part.size * stored.itemsize)
+        if len(piece) != part.size * stored.itemsize:
             raise CheckpointError(f"Storage {quoted(storage.key)} is cut off.")
-        raw[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
-    if storage.dtype == "bool":
-        return raw != 0  # a NumPy bool must be no other byte than 0 and 1
-    elements = raw.view(storage.dtype)
-    return elements.astype(np.float32) if storage.dtype == "bfloat16" else elements
+        part[:] = np.frombuffer(piece, stored)
+    return elements
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:
@@ -190,5 +191,5 @@ def _view(name: str, tensor: Tensor, elements: np.ndarray) -> np.ndarray:
         start = tensor.storage.first + tensor.offset
         strides = [stride * elements.itemsize for stride in tensor.strides]
         return np.ndarray(tensor.shape, elements.dtype, elements, start * elements.itemsize, strides)
-    except ValueError as error:  # sizes beyond NumPy's, beside a size 0 or 1
+    except (OverflowError, ValueError) as error:  # sizes beyond NumPy's, beside a size of 0 or 1
         raise CheckpointError(f"Tensor {quoted(name)} of shape {tensor.shape} is impossible: {error}.") from None

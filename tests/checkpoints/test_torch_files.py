@@ -103,6 +103,7 @@ def test_strided_views_inside_the_storage(write_and_read, offset, shape, strides
         (0, (2**40,), (0,)),  # an expanded view of terabytes
         (0, (2**32, 2**32), (0, 0)),  # 2**64 elements: zero where 64 bits are counted
         (0, (0, 2**62, 2**62), (0, 0, 0)),
+        (0, (1, 6), (2**63 - 1, 1)),  # a stride whose bytes exceed 64 bits
     ],
 )
 def test_views_outside_the_storage_are_refused(write_and_read, offset, shape, strides):

@@ -1,4 +1,4 @@
-"""Exporters, imported as minialbert_tf.export; names load on first use, so that reading a bundle needs no tensorflow."""
+"""Exporters, imported as minialbert_tf.export; names load on first use: reading a bundle needs no tensorflow."""
 
 from typing import TYPE_CHECKING, Any
 

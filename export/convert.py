@@ -1,6 +1,6 @@
 """Converts a SavedModel to a TFLite flatbuffer, as a program of its own: the converter leaks memory on every call.
 
-    python -m minialbert_tf.export.convert SAVED_MODEL OUTPUT.tflite QUANTIZATION
+python -m minialbert_tf.export.convert SAVED_MODEL OUTPUT.tflite QUANTIZATION
 """
 
 import sys

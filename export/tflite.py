@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import Card, write_bundle
 from minialbert_tf.export.flatbuffer import compact
 from minialbert_tf.export.signatures import save_signatures
+
+from minialbert_tf.errors import InputError
 from minialbert_tf.files import check_free
 from minialbert_tf.models import (
     MiniAlbertForSequenceClassification,

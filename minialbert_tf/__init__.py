@@ -35,7 +35,7 @@ _HOME = {
     "WordPieceTokenizer": "tokenization",
 }
 
-__all__ = [*_HOME, "__version__", "export"]  # noqa: PLE0604
+__all__ = [*_HOME, "__version__", "export"]
 
 # In a checkout that is not installed, minialbert_tf.export is the folder export/ beside this package.
 _ROOT = Path(__file__).resolve().parent.parent

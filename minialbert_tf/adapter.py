@@ -25,10 +25,13 @@ class BottleneckAdapter(keras.layers.Layer):
         self.bottleneck_size = bottleneck_size
         self.initializer_range = initializer_range
         policy = self.dtype_policy
-        self.down = keras.layers.Dense(
-            bottleneck_size, kernel_initializer=_normal(initializer_range), dtype=policy, name="down"
-        )
-        self.up = keras.layers.Dense(hidden_size, kernel_initializer=_normal(initializer_range), dtype=policy, name="up")
+
+        def dense(units: int, name: str) -> keras.layers.Dense:
+            kernel = keras.initializers.RandomNormal(stddev=initializer_range)
+            return keras.layers.Dense(units, kernel_initializer=kernel, dtype=policy, name=name)
+
+        self.down = dense(bottleneck_size, "down")
+        self.up = dense(hidden_size, "up")
         self.norm = keras.layers.LayerNormalization(epsilon=ADAPTER_NORM_EPSILON, dtype=policy, name="norm")
 
     def build(self, input_shape: Any = None) -> None:
@@ -52,7 +55,3 @@ class BottleneckAdapter(keras.layers.Layer):
             "bottleneck_size": self.bottleneck_size,
             "initializer_range": self.initializer_range,
         }
-
-
-def _normal(initializer_range: float) -> keras.initializers.Initializer:
-    return keras.initializers.RandomNormal(stddev=initializer_range)

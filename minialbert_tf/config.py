@@ -136,9 +136,9 @@ class MiniAlbertConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content of config.json; `from_dict` reads it back to an equal config."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("extra", "id2label")}
-        # Hugging Face derives the number from id2label, and refuses to see both with other lengths.
-        del values["num_labels"]
+        # Hugging Face derives num_labels from id2label.
+        derived = ("extra", "id2label", "num_labels")
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in derived}
         values["id2label"] = {str(i): label for i, label in enumerate(self.labels)}
         values["label2id"] = {label: i for i, label in enumerate(self.labels)}
         return dict(sorted({**self.extra, **values}.items()))

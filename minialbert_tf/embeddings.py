@@ -65,9 +65,7 @@ class FactorizedEmbeddings(keras.layers.Layer):
             self.projector.build((None, None, self.embedding_size))
         self.built = True
 
-    def call(
-        self, input_ids: tf.Tensor, token_type_ids: tf.Tensor | None = None, training: bool = False
-    ) -> tf.Tensor:
+    def call(self, input_ids: tf.Tensor, token_type_ids: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
         """Embeds ids of shape (B, L) as (B, L, H); without token type ids all are of type 0."""
         length = input_ids.shape[1]
         if length is not None and length > self.max_position_embeddings:

@@ -49,14 +49,14 @@ def replacing(path: str | Path, force: bool = False) -> Iterator[Path]:
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
         if path.is_dir():  # a folder cannot be replaced in one step: the old one steps aside first
-            os.rename(path, scratch / "old")
+            path.rename(scratch / "old")
             try:
-                os.rename(new, path)
+                new.rename(path)
             except OSError:
-                os.rename(scratch / "old", path)
+                (scratch / "old").rename(path)
                 raise
         else:
-            os.replace(new, path)
+            new.replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

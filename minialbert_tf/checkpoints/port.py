@@ -99,10 +99,7 @@ def load_tensors(
     """
     tensors = _without_head_prefix(tensors)
     head_names = {row.name for row in model.head_rows or ()}
-    if new_head or head_names.isdisjoint(tensors):
-        initialised = head_names
-    else:
-        initialised = set()
+    initialised = head_names if new_head or head_names.isdisjoint(tensors) else set()
     rows = [row for row in model_rows(model.config, model.head_rows) if row.name not in initialised]
     leftover = tensors.keys() - {row.name for row in rows}
     ignored = {name for name in leftover if name in UNUSED or name in HEAD_TENSORS}

@@ -36,7 +36,8 @@ def token_examples(
     examples = []
     for sentence in sentences:
         pieces = tokenizer.encode_words(sentence.words)
-        piece_labels = [IGNORED_LABEL if tag is None else ids[tag] for tag in _piece_tags(pieces, sentence, label_pieces)]
+        tags = _piece_tags(pieces, sentence, label_pieces)
+        piece_labels = [IGNORED_LABEL if tag is None else ids[tag] for tag in tags]
         for window in plan_windows(len(pieces.ids), max_length - 2):
             owned = [
                 label if window.own_start <= index < window.own_end else IGNORED_LABEL

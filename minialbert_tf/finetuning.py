@@ -1,0 +1,209 @@
+"""Fine-tuning for entity recognition and for classification or regression of texts: the whole run."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensorflow import keras
+from tqdm import tqdm
+
+from minialbert_tf.config import MiniAlbertConfig
+from minialbert_tf.data.batching import BatchedExamples, Example
+from minialbert_tf.errors import InputError
+from minialbert_tf.files import check_free, replacing, write_json
+from minialbert_tf.models import PretrainedModel
+from minialbert_tf.tasks import TASKS, Task
+from minialbert_tf.tokenization import WordPieceTokenizer
+from minialbert_tf.training import BEST, Trainer, WarmupSchedule, make_optimizer, open_folder
+
+SCRATCH = "scratch"
+RESULTS_FILE = "results.json"
+
+# Sizes of models that are trained from nothing; "full" is that of nlpie/miniALBERT-128.
+SIZES = {
+    name: {
+        "embedding_size": embedding,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        "num_hidden_layers": recursions,
+    }
+    for name, embedding, hidden, heads, recursions in (
+        ("tiny", 64, 128, 4, 3),
+        ("small", 128, 256, 4, 4),
+        ("full", 128, 768, 12, 6),
+    )
+}
+# Defaults by what is trained: the original's 5e-5 suits a pre-trained model in full.
+LEARNING_RATES = {"scratch": 1e-3, "full": 5e-5, "adapters": 5e-4}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides the result of a run; the defaults are the original's recipe (design of MiniALBERT, section 4).
+
+    Attributes:
+        task: A key of `minialbert_tf.tasks.TASKS`.
+        data: Folder with train.tsv and, as far as there are, dev.tsv and test.tsv.
+        model: A checkpoint folder, a hub id, or "scratch" for a new model with a vocabulary learned from train.tsv.
+        size: Of a model from scratch, a key of `SIZES`.
+        vocab_size: Most pieces of a vocabulary from scratch.
+        lowercase: Whether a vocabulary from scratch is uncased.
+        epochs: Passes over train.tsv.
+        batch_size: Sequences in a batch.
+        learning_rate: Its peak; None takes the default of `LEARNING_RATES`.
+        schedule: "linear" or "cosine" decay.
+        warmup: Share of all steps in which the learning rate rises.
+        weight_decay: AdamW's, not applied to biases and LayerNorm.
+        clip_norm: Largest global norm of the gradient.
+        max_length: Longest sequence, [CLS] and [SEP] included.
+        seed: Of initial weights, dropout and the order of the data.
+        adapters_only: Whether only adapters and head are trained.
+        label_pieces: "first" or "all", see `token_examples`.
+        columns: Names of the text, pair and label columns of a classification table; pair may be None.
+        mixed_precision: Whether to compute in bfloat16.
+        xla: Whether to compile with XLA, once for each length of batch.
+    """
+
+    task: str
+    data: str
+    model: str = SCRATCH
+    size: str = "small"
+    vocab_size: int = 8000
+    lowercase: bool = True
+    epochs: int = 5
+    batch_size: int = 16
+    learning_rate: float | None = None
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    max_length: int = 256
+    seed: int = 0
+    adapters_only: bool = False
+    label_pieces: str = "first"
+    columns: tuple[str, str | None, str] = ("sentence", None, "label")
+    mixed_precision: bool = False
+    xla: bool = False
+
+    def peak_learning_rate(self) -> float:
+        """Returns the learning rate, by default that for what is trained."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        kind = "scratch" if self.model == SCRATCH else "adapters" if self.adapters_only else "full"
+        return LEARNING_RATES[kind]
+
+
+def finetune(settings: Settings, output: str | Path, force: bool = False, restart: bool = False) -> dict[str, Any]:
+    """Trains a model and writes the epoch that is best on dev, as a checkpoint with results.json, to `output`.
+
+    While it runs, its state is in `<output>.training`; if it is killed, the same call goes on from there.
+
+    Args:
+        settings: What to train on what.
+        output: Folder to write.
+        force: Whether an existing output is replaced.
+        restart: Whether to drop the state of a run that was killed.
+
+    Returns:
+        The content of results.json: settings, epochs, and scores on dev and test as far as there are.
+
+    Raises:
+        InputError: If settings, data or checkpoint are not usable, or the output is in use.
+    """
+    output = check_free(output, force)
+    _check(settings)
+    keras.utils.set_random_seed(settings.seed)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if settings.mixed_precision else "float32")
+    task = TASKS[settings.task](settings)
+    work = output.with_name(f"{output.name}.training")
+    open_folder(work, _recorded(settings), restart)
+    model = _model(settings, task)
+    if settings.adapters_only:
+        tqdm.write(str(model.train_adapters_only()))
+    examples = task.examples(task.parts["train"], model)
+    batches = BatchedExamples(examples, settings.batch_size, settings.seed)
+    _compile(model, settings, batches.steps)
+    _describe(settings, task, model, examples)
+    dev = task.parts.get("dev")
+    trainer = Trainer(model, batches, settings.epochs, None if dev is None else lambda: task.score(model, dev), work)
+    epochs = trainer.run()
+    best = type(model).from_pretrained(work / BEST)
+    scores = {part: task.report(best, task.parts[part]) for part in ("dev", "test") if part in task.parts}
+    for part, report in scores.items():
+        tqdm.write(f"\n{part}:\n{report}")
+    results = {
+        "settings": _recorded(settings),
+        "epochs": [epoch._asdict() for epoch in epochs],
+        **{part: report.to_json() for part, report in scores.items()},
+    }
+    write_json(work / BEST / RESULTS_FILE, results)
+    with replacing(output, force) as new:
+        (work / BEST).rename(new)
+    shutil.rmtree(work)
+    return results
+
+
+def _check(settings: Settings) -> None:
+    rules = {
+        "task": (settings.task in TASKS, f"one of {', '.join(TASKS)}"),
+        "size": (settings.size in SIZES, f"one of {', '.join(SIZES)}"),
+        "epochs": (settings.epochs >= 1, "at least 1"),
+        "batch_size": (settings.batch_size >= 1, "at least 1"),
+        "max_length": (settings.max_length >= 8, "at least 8"),
+        "warmup": (0 <= settings.warmup < 1, "in [0, 1)"),
+        "clip_norm": (settings.clip_norm > 0, "positive"),
+        "weight_decay": (settings.weight_decay >= 0, "0 or more"),
+        "learning_rate": (settings.peak_learning_rate() > 0, "positive"),
+    }
+    for name, (valid, rule) in rules.items():
+        if not valid:
+            raise InputError(f"{name} must be {rule}. Received: {getattr(settings, name)!r}")
+
+
+def _recorded(settings: Settings) -> dict[str, Any]:
+    values = dataclasses.asdict(settings)
+    return {**values, "columns": list(settings.columns), "data": str(Path(settings.data).resolve())}
+
+
+def _model(settings: Settings, task: Task) -> PretrainedModel:
+    changes = {"id2label": dict(enumerate(task.labels)), **task.config_changes}
+    if settings.model == SCRATCH:
+        tokenizer = WordPieceTokenizer.train(task.texts(), settings.vocab_size, settings.lowercase)
+        config = MiniAlbertConfig(
+            vocab_size=len(tokenizer.vocabulary),
+            pad_token_id=tokenizer.pad_id,
+            max_position_embeddings=settings.max_length,  # later positions would stay untrained
+            **SIZES[settings.size],
+        )
+        model = task.model_class(config.replace(**changes))
+        model.tokenizer = tokenizer
+        return model
+    known = MiniAlbertConfig.from_pretrained(settings.model).labels
+    model = task.model_class.from_pretrained(settings.model, new_head=known != task.labels, **changes)
+    if model.tokenizer is None:
+        raise InputError(f"A checkpoint to fine-tune must hold its tokenizer (vocab.txt). Received: {settings.model}")
+    if settings.max_length > model.config.max_position_embeddings:
+        raise InputError(
+            f"max_length must be at most the model's max_position_embeddings={model.config.max_position_embeddings}. "
+            f"Received: {settings.max_length}"
+        )
+    return model
+
+
+def _compile(model: Any, settings: Settings, steps: int) -> None:
+    total = steps * settings.epochs
+    schedule = WarmupSchedule(settings.peak_learning_rate(), total, int(total * settings.warmup), settings.schedule)
+    optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
+    model.compile(optimizer, jit_compile=settings.xla)
+
+
+def _describe(settings: Settings, task: Task, model: PretrainedModel, examples: Sequence[Example]) -> None:
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in task.parts.items())
+    tqdm.write(
+        f"{settings.task} on {settings.data} ({sizes}; {len(examples)} training sequences), "
+        f"{model.count_params():,} parameters, labels: {', '.join(task.labels)}"
+    )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minialbert_tf.errors import DataError
 
@@ -19,8 +20,7 @@ class Sentence:
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     """A word, its tag as the file has it, and the line they stand on."""
 
     word: str

@@ -174,7 +174,7 @@ def _quiet_exit() -> None:
     """Leaves standard error to Python alone, as LiteRT's own environment logs when the process ends."""
     if not _has_stderr():
         return
-    if sys.stderr is not None and sys.stderr is sys.__stderr__:
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         sys.stderr.flush()
         sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1, errors="backslashreplace")
     _discard_native_stderr()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tensorflow import keras
-from tqdm import tqdm
 
 from minialbert_tf.config import MiniAlbertConfig
 from minialbert_tf.data.batching import BatchedExamples, Example
@@ -17,7 +16,7 @@ from minialbert_tf.files import check_free, replacing, write_json
 from minialbert_tf.models import PretrainedModel
 from minialbert_tf.tasks import TASKS, Task
 from minialbert_tf.tokenization import WordPieceTokenizer
-from minialbert_tf.training import BEST, Trainer, WarmupSchedule, make_optimizer, open_folder
+from minialbert_tf.training import BEST, Trainer, WarmupSchedule, make_optimizer, open_folder, say
 
 SCRATCH = "scratch"
 RESULTS_FILE = "results.json"
@@ -123,22 +122,22 @@ def finetune(settings: Settings, output: str | Path, force: bool = False, restar
     open_folder(work, _recorded(settings), restart)
     model = _model(settings, task)
     if settings.adapters_only:
-        tqdm.write(str(model.train_adapters_only()))
+        say(str(model.train_adapters_only()))
     examples = task.examples(task.parts["train"], model)
     batches = BatchedExamples(examples, settings.batch_size, settings.seed)
     _compile(model, settings, batches.steps)
     _describe(settings, task, model, examples)
-    dev = task.parts.get("dev")
-    trainer = Trainer(model, batches, settings.epochs, None if dev is None else lambda: task.score(model, dev), work)
-    epochs = trainer.run()
-    best = type(model).from_pretrained(work / BEST)
-    scores = {part: task.report(best, task.parts[part]) for part in ("dev", "test") if part in task.parts}
-    for part, report in scores.items():
-        tqdm.write(f"\n{part}:\n{report}")
+    report, dev = task.reporter(model), task.parts.get("dev")
+    evaluate = None if dev is None else lambda: task.score(report(dev))
+    epochs = Trainer(model, batches, settings.epochs, evaluate, work).run()
+    report = task.reporter(type(model).from_pretrained(work / BEST))
+    scores = {part: report(task.parts[part]) for part in ("dev", "test") if part in task.parts}
+    for part, score in scores.items():
+        say(f"\n{part}:\n{score}")
     results = {
         "settings": _recorded(settings),
         "epochs": [epoch._asdict() for epoch in epochs],
-        **{part: report.to_json() for part, report in scores.items()},
+        **{part: score.to_json() for part, score in scores.items()},
     }
     write_json(work / BEST / RESULTS_FILE, results)
     with replacing(output, force) as new:
@@ -203,7 +202,7 @@ def _compile(model: Any, settings: Settings, steps: int) -> None:
 
 def _describe(settings: Settings, task: Task, model: PretrainedModel, examples: Sequence[Example]) -> None:
     sizes = ", ".join(f"{name} {len(part)}" for name, part in task.parts.items())
-    tqdm.write(
+    say(
         f"{settings.task} on {settings.data} ({sizes}; {len(examples)} training sequences), "
         f"{model.count_params():,} parameters, labels: {', '.join(task.labels)}"
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-from tqdm import tqdm
 
 from minialbert_tf.data.batching import Example
 from minialbert_tf.data.conll import Sentence, check_labels, label_names, read_ner_folder
@@ -18,16 +16,10 @@ from minialbert_tf.keras_runtime import KerasRuntime
 from minialbert_tf.models import MiniAlbertForSequenceClassification, MiniAlbertForTokenClassification
 from minialbert_tf.tagger import Tagger
 from minialbert_tf.text_evaluation import TextReport, check_classes, evaluate_texts
+from minialbert_tf.training import say
 
 if TYPE_CHECKING:
     from minialbert_tf.finetuning import Settings
-
-
-class Report(Protocol):
-    """Scores on one part of the data; `str()` shows them."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON values."""
 
 
 class Task(Protocol):
@@ -44,11 +36,11 @@ class Task(Protocol):
     def examples(self, rows: Any, model: Any) -> list[Example]:
         """Returns training examples."""
 
-    def report(self, model: Any, rows: Any) -> Report:
-        """Scores a model."""
+    def reporter(self, model: Any) -> Callable[[Any], Any]:
+        """Returns a function from a part of the data to the model's report on it: `str()` shows it, `to_json()` gives its figures."""
 
-    def score(self, model: Any, rows: Any) -> float:
-        """Returns the one figure by which the best epoch is chosen; higher is better."""
+    def score(self, report: Any) -> float:
+        """Returns the one figure of a report by which the best epoch is chosen; higher is better."""
 
 
 class NerTask:
@@ -77,14 +69,14 @@ class NerTask:
         settings = self._settings
         return token_examples(rows, model.tokenizer, self.labels, settings.max_length, settings.label_pieces)
 
-    def report(self, model: Any, rows: Sequence[Sentence]) -> TaggerReport:
+    def reporter(self, model: Any) -> Callable[[Sequence[Sentence]], TaggerReport]:
         """Scores the model as the tagger that it will be."""
         tagger = Tagger(model.tokenizer, self.labels, KerasRuntime(model))
-        return evaluate_tagger(tagger, rows, self._settings.label_pieces)
+        return lambda rows: evaluate_tagger(tagger, rows, self._settings.label_pieces)
 
-    def score(self, model: Any, rows: Sequence[Sentence]) -> float:
+    def score(self, report: TaggerReport) -> float:
         """Returns the entity F1."""
-        return self.report(model, rows).entities.micro.f1
+        return report.entities.micro.f1
 
 
 class _TextTask:
@@ -112,12 +104,12 @@ class _TextTask:
         class_ids = None if self.regression else {label: number for number, label in enumerate(self.labels)}
         examples, shortened = text_examples(rows, model.tokenizer, class_ids, max_length)
         if shortened:
-            tqdm.write(f"{shortened} of {len(rows)} texts are cut at {max_length} pieces (--max-length)")
+            say(f"{shortened} of {len(rows)} texts are cut at {max_length} pieces (--max-length)")
         return examples
 
-    def report(self, model: Any, rows: Sequence[Row]) -> TextReport:
+    def reporter(self, model: Any) -> Callable[[Sequence[Row]], TextReport]:
         """Scores the model on texts as long as those it was trained on."""
-        return evaluate_texts(model, rows, self.regression, self._settings.max_length)
+        return lambda rows: evaluate_texts(model, rows, self.regression, self._settings.max_length)
 
 
 class ClassificationTask(_TextTask):
@@ -131,9 +123,9 @@ class ClassificationTask(_TextTask):
         for name, rows in self.parts.items():
             check_classes(rows, self.labels, Path(settings.data) / f"{name}.tsv")
 
-    def score(self, model: Any, rows: Sequence[Row]) -> float:
+    def score(self, report: TextReport) -> float:
         """Returns the accuracy."""
-        return self.report(model, rows).scores["accuracy"]
+        return report.scores["accuracy"]
 
 
 class RegressionTask(_TextTask):
@@ -147,9 +139,9 @@ class RegressionTask(_TextTask):
         self.labels = ["score"]
         self.config_changes = {"problem_type": "regression"}
 
-    def score(self, model: Any, rows: Sequence[Row]) -> float:
+    def score(self, report: TextReport) -> float:
         """Returns the negative mean squared error."""
-        return -self.report(model, rows).scores["mse"]
+        return -report.scores["mse"]
 
 
 TASKS = {"ner": NerTask, "classification": ClassificationTask, "regression": RegressionTask}

@@ -44,9 +44,8 @@ def evaluate_texts(
     class_ids = None if regression else {label: number for number, label in enumerate(model.config.labels)}
     examples, _ = text_examples(rows, model.tokenizer, class_ids, max_length)
     batches = BatchedExamples(examples, _BATCH_SIZE).dataset(epoch=0)
-    outputs = [(labels, model(inputs, training=False)) for inputs, labels in batches]
-    gold = np.concatenate([labels for labels, _ in outputs])
-    logits = np.concatenate([logits for _, logits in outputs])
+    gold = np.concatenate([labels for _, labels in batches])
+    logits = model.predict(batches, verbose=0)
     scores = _regression_scores(gold, logits[:, 0]) if regression else _class_scores(gold, logits.argmax(axis=-1))
     return TextReport(scores, len(rows))
 

@@ -1,6 +1,7 @@
 """Training with model.fit: optimizer, learning rate schedule, and a loop that survives being killed."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,6 +65,11 @@ def make_optimizer(
     return optimizer
 
 
+def say(message: str) -> None:
+    """Prints on standard error, above a progress bar if there is one: standard output is for results."""
+    tqdm.write(message, file=sys.stderr)
+
+
 class Epoch(NamedTuple):
     """What an epoch came to: its number from 1, mean training loss, score on dev (or None), and seconds."""
 
@@ -115,7 +121,7 @@ class Trainer:
                 state = self._epoch(state, number, bar)
                 epoch = state.epochs[-1]
                 score = "" if epoch.score is None else f", dev score {epoch.score:.4f}"
-                tqdm.write(f"epoch {epoch.number}/{self._epochs}: loss {epoch.loss:.4f}{score}, {epoch.seconds:.0f} s")
+                say(f"epoch {epoch.number}/{self._epochs}: loss {epoch.loss:.4f}{score}, {epoch.seconds:.0f} s")
         return state.epochs
 
     def _epoch(self, state: _State, number: int, bar: tqdm) -> _State:
@@ -125,6 +131,7 @@ class Trainer:
             self._batches.dataset(number, state.step % self._batches.steps),
             initial_epoch=number,
             epochs=number + 1,
+            shuffle=False,
             verbose=0,
             callbacks=[progress],
         )
@@ -150,7 +157,7 @@ class Trainer:
             for index, variable in enumerate(self._variables()):
                 variable.assign(saved[f"v{index}"])
             step, epochs = json.loads(str(saved["state"]))
-        tqdm.write(f"resuming after step {step} of {self._epochs * self._batches.steps}")
+        say(f"resuming after step {step} of {self._epochs * self._batches.steps}")
         return _State(step, tuple(Epoch(*epoch) for epoch in epochs))
 
     def _variables(self) -> list[Any]:

@@ -97,12 +97,14 @@ def load_tensors(
         CheckpointError: If any tensor is missing, unexpected or wrongly shaped; the message lists every one. Only a
             head's own tensors may be missing, all together, or left over.
     """
-    tensors = _without_head_prefix(tensors)
+    prefix = HEAD_PREFIX if any(name.startswith(f"{HEAD_PREFIX}albert.") for name in tensors) else ""
+    rows = [row._replace(name=_in_file(row.name, prefix)) for row in model_rows(model.config, model.head_rows)]
     head_names = {row.name for row in model.head_rows or ()}
     initialised = head_names if new_head or head_names.isdisjoint(tensors) else set()
-    rows = [row for row in model_rows(model.config, model.head_rows) if row.name not in initialised]
+    rows = [row for row in rows if row.name not in initialised]
     leftover = tensors.keys() - {row.name for row in rows}
-    ignored = {name for name in leftover if name in UNUSED or name in HEAD_TENSORS}
+    unused = {_in_file(name, prefix): name for name in UNUSED if _in_file(name, prefix) in tensors}
+    ignored = leftover & (unused.keys() | HEAD_TENSORS)
 
     problems = [f"unexpected {name} {tensors[name].shape}" for name in sorted(leftover - ignored)]
     assignments = []
@@ -123,7 +125,7 @@ def load_tensors(
 
     for variable, array in assignments:
         variable.assign(np.asarray(array, np.float32))
-    model.unused_tensors = UnusedTensors({name: tensors[name] for name in UNUSED if name in tensors})
+    model.unused_tensors = UnusedTensors({name: tensors[theirs] for theirs, name in unused.items()})
     return LoadReport(source, tuple(row.name for row in rows), tuple(sorted(ignored)), tuple(sorted(initialised)))
 
 
@@ -135,11 +137,10 @@ def named_tensors(model: "PretrainedModel", dtype: str = "float32") -> dict[str,
         dtype: "float32" or "float16".
     """
     prefix = "" if model.head_rows is None else HEAD_PREFIX
-    tensors = {prefix + name: array for name, array in model.unused_tensors.arrays.items()}
+    tensors = {_in_file(name, prefix): array for name, array in model.unused_tensors.arrays.items()}
     for row in model_rows(model.config, model.head_rows):
         array = row.convert(np.asarray(_variable(model, row)))
-        name = row.name if row.name in HEAD_TENSORS else prefix + row.name
-        tensors[name] = np.ascontiguousarray(array, dtype=dtype)
+        tensors[_in_file(row.name, prefix)] = np.ascontiguousarray(array, dtype=dtype)
     return tensors
 
 
@@ -156,11 +157,9 @@ def save_pretrained(model: "PretrainedModel", folder: str | Path, force: bool, d
             model.tokenizer.save(new)
 
 
-def _without_head_prefix(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Names as in a checkpoint of the bare encoder: `albert.albert.…` and `albert.projector` lose an `albert.`."""
-    if not any(name.startswith(f"{HEAD_PREFIX}albert.") for name in tensors):
-        return dict(tensors)
-    return {name.removeprefix(HEAD_PREFIX): array for name, array in tensors.items()}
+def _in_file(name: str, prefix: str) -> str:
+    """Returns the name in a checkpoint whose encoder's tensors have `prefix`, as in a model with a head."""
+    return name if name in HEAD_TENSORS else prefix + name
 
 
 def _variable(model: "PretrainedModel", row: Row) -> Any:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.epilog = _EXAMPLES
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for model and file (default: demo)")
-    parser.add_argument("--epochs", type=int, default=30, help="default: 30")
+    parser.add_argument("--epochs", type=int, default=16, help="default: 16")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--force", action="store_true", help="replace an existing output")
     parser.set_defaults(run=run)

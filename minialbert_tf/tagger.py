@@ -9,7 +9,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from minialbert_tf.errors import InputError
+from minialbert_tf.errors import CheckpointError, InputError
 from minialbert_tf.ner import decode_spans
 from minialbert_tf.tokenization import Pieces, WordPieces, WordPieceTokenizer
 from minialbert_tf.windows import plan_windows
@@ -109,14 +109,13 @@ class Tagger:
         Raises:
             InputError: If the checkpoint or the tokenizer cannot be read, or the labels are not IOB2.
         """
-        from minialbert_tf.checkpoints.hub import resolve
         from minialbert_tf.keras_runtime import KerasRuntime
         from minialbert_tf.models import MiniAlbertForTokenClassification
 
-        checkpoint = resolve(path_or_hub_id)
-        tokenizer = WordPieceTokenizer.from_pretrained(checkpoint if checkpoint.is_dir() else checkpoint.parent)
-        model = MiniAlbertForTokenClassification.from_pretrained(checkpoint)
-        return cls(tokenizer, model.config.labels, KerasRuntime(model))
+        model = MiniAlbertForTokenClassification.from_pretrained(path_or_hub_id)
+        if model.tokenizer is None:
+            raise CheckpointError(f"The checkpoint must have its tokenizer beside it. Received: {path_or_hub_id}")
+        return cls(model.tokenizer, model.config.labels, KerasRuntime(model))
 
     @overload
     def __call__(self, text: str) -> list[Entity]: ...

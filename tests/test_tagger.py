@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from minialbert_tf.export.bundle import write_bundle
 
-from minialbert_tf.errors import InputError
+from minialbert_tf.errors import CheckpointError, InputError
 from minialbert_tf.ner import decode_spans
 from minialbert_tf.tagger import Entity, Tagger
 from minialbert_tf.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
@@ -297,6 +297,8 @@ def test_from_pretrained(tmp_path):
     )
     model = ma.MiniAlbertForTokenClassification(config)
     model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="must have its tokenizer"):
+        Tagger.from_pretrained(tmp_path)
     TOKENIZER.save(tmp_path)
     for path in (tmp_path, tmp_path / "model.safetensors"):
         with Tagger.from_pretrained(path) as tagger:

@@ -85,6 +85,7 @@ def test_iob2_is_left_alone(corpus, tags):
         ("B-X O I-X", 3, "I-X"),
         ("B-X I-Y", 2, "I-Y"),
         ("I-X O B-X", 1, "I-X"),
+        ("B-X O I-X O I-Z O B-Y", 3, "I-X"),
         ("B-X | I-X", 3, "I-X"),
         ("B-X I-X O B-Y O I-Y", 6, "I-Y"),
     ],
@@ -95,6 +96,7 @@ def test_a_span_without_b_in_an_iob2_file_is_refused(corpus, tags, line, tag):
         read_conll(path)
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert str(error.value).endswith(f"Received: {tag}")
+    assert f"(as in line {1 + tags.split().index('B-X')}, B-X)" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], force
     with replacing(path, force) as new:
         try:
             safetensors.numpy.save_file(contiguous, new, metadata={"format": "pt"})
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        except safetensors.SafetensorError as error:
             raise CheckpointError(f"The tensors cannot be written: {error}. Received: {path}") from error
 
 
@@ -124,7 +124,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
                     )
                 array = file.get_tensor(name)
                 arrays[name] = array.astype(np.float32) if kind == "BF16" else array
-    except (safetensors.SafetensorError, ValueError, OverflowError) as error:
+    except (safetensors.SafetensorError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"The safetensors file is damaged: {quoted(str(error))}.") from None

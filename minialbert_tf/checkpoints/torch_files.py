@@ -191,5 +191,5 @@ def _view(name: str, tensor: Tensor, elements: np.ndarray) -> np.ndarray:
         start = tensor.storage.first + tensor.offset
         strides = [stride * elements.itemsize for stride in tensor.strides]
         return np.ndarray(tensor.shape, elements.dtype, elements, start * elements.itemsize, strides)
-    except (OverflowError, ValueError) as error:  # sizes beyond NumPy's, beside a size of 0 or 1
+    except ValueError as error:  # sizes beyond NumPy's, beside a size of 0 or 1
         raise CheckpointError(f"Tensor {quoted(name)} of shape {tensor.shape} is impossible: {error}.") from None

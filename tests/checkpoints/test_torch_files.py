@@ -66,6 +66,11 @@ def test_a_lone_state_dict_entry_is_opened(write_and_read):
     np.testing.assert_array_equal(write_and_read({"state_dict": {"a": tensor()}})["a"], EXPECTED)
 
 
+def test_a_state_dict_beside_other_entries_is_refused(write_and_read):
+    with pytest.raises(CheckpointError, match="'state_dict' is a dict"):
+        write_and_read({"state_dict": {"a": tensor()}, "epoch": 1})
+
+
 def test_tensors_of_one_storage_share_memory(write_and_read):
     arrays = write_and_read({"a": tensor(), "b": tensor(offset=3, shape=(3,), strides=(1,))})
     assert np.shares_memory(arrays["a"], arrays["b"])
@@ -179,7 +184,7 @@ def test_a_missing_byteorder_means_little(tmp_path):
     np.testing.assert_array_equal(read_zip(write_zip(tmp_path / "w.bin", {"a": tensor()}, others={}))["a"], EXPECTED)
 
 
-@pytest.mark.parametrize("order", [b"big", b"", b"little" * 1000])
+@pytest.mark.parametrize("order", [b"big", b"", b"LITTLE", bytes(20 * MAX_DESCRIPTION)], ids=len)
 def test_other_byte_orders_are_refused(tmp_path, order):
     path = write_zip(tmp_path / "w.bin", {"a": tensor()}, others={"byteorder": order})
     assert "little-endian" in refusal(read_zip, path)
@@ -236,6 +241,12 @@ def test_sizes_beyond_the_file_are_refused(tmp_path, size):
     path = write_zip(tmp_path / "w.bin", {"a": tensor(storage(numel=size // 4))})
     _directory(path, (b"archive/data/0", 20, struct.pack("<II", size, size)))
     assert "exceed the file" in refusal(read_zip, path)
+
+
+def test_a_compressed_entry_is_refused_even_at_ratio_one(tmp_path):
+    path = write_zip(tmp_path / "w.bin", {"a": tensor()})
+    _directory(path, (b"archive/data/0", 10, struct.pack("<H", zipfile.ZIP_DEFLATED)))
+    assert "uncompressed" in refusal(read_zip, path)
 
 
 def test_a_stored_entry_has_one_size(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from minialbert_tf.errors import InputError
+from minialbert_tf.native_logs import leave_stderr_to_python
 
 COMMANDS = {
     "demo": "train a small model on a sample corpus, export it and tag unseen sentences",
@@ -18,9 +19,14 @@ COMMANDS = {
 }
 
 
+def program() -> int:
+    """Runs as the installed program `minialbert`."""
+    leave_stderr_to_python()
+    return main()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 only on success, 2 for bad input."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs its CPU features on standard error
     parser = _parser()
     parsed = parser.parse_args(arguments)
     try:
@@ -57,4 +63,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

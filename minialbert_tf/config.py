@@ -130,7 +130,7 @@ class MiniAlbertConfig:
             CheckpointError: If there is none, or it is not valid JSON.
             InputError: If its values are out of range.
         """
-        path = resolve(path_or_hub_id)
+        path = resolve(path_or_hub_id, needs=[CONFIG_FILE])
         path = (path if path.is_dir() else path.parent) / CONFIG_FILE
         return cls.from_dict(read_json(path)).replace(**changes)
 

@@ -1,12 +1,8 @@
 """Running an exported .tflite file with LiteRT, without tensorflow."""
 
-import atexit
-import os
-import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +11,7 @@ from ai_edge_litert.options import CpuOptions, Options
 
 from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import Bundle, read_bundle
+from minialbert_tf.native_logs import quiet_stderr
 
 _INPUTS = ("input_ids", "attention_mask")
 _OUTPUT = "logits"
@@ -22,8 +19,6 @@ _OUTPUT = "logits"
 # 25 ms instead of 210 ms and takes 18 MB instead of 135 MB. A cache in a file would load in 15 ms, but XNNPACK checks
 # neither that its content is whole nor that it is of this model, and checking it here would take as long again.
 _WEIGHT_CACHE = ":memory"
-_STDERR = 2
-_stderr_lock = threading.Lock()
 
 
 class LiteRTRuntime:
@@ -54,7 +49,7 @@ class LiteRTRuntime:
         # LiteRT logs when its objects die, too: they are to die in _release, at the latest when the process ends.
         self._finalizer = weakref.finalize(self, _release, self._buckets)
         options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=_WEIGHT_CACHE))
-        with _quiet_stderr():
+        with quiet_stderr():
             try:
                 compiled = CompiledModel.from_file(str(bundle.path), options=options)
                 for length in bundle.card.sequence_lengths:
@@ -130,51 +125,5 @@ def _check_signature(
 
 
 def _release(buckets: list[_Bucket]) -> None:
-    with _quiet_stderr():
+    with quiet_stderr():
         buckets.clear()
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Discards what native code writes to the process's standard error.
-
-    LiteRT logs a page of accelerator registrations for each model, and its Python package offers no way to set the
-    level (LiteRT issue 7420).
-    """
-    with _stderr_lock:
-        if not _has_stderr():
-            yield
-            return
-        saved = os.dup(_STDERR)
-        _discard_native_stderr()
-        try:
-            yield
-        finally:
-            os.dup2(saved, _STDERR)
-            os.close(saved)
-
-
-def _has_stderr() -> bool:
-    if sys.__stderr__ is None:  # closed before Python began, and its number may belong to another file
-        return False
-    with suppress(OSError):
-        os.fstat(_STDERR)
-        return True
-    return False
-
-
-def _discard_native_stderr() -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, _STDERR)
-    os.close(nowhere)
-
-
-@atexit.register
-def _quiet_exit() -> None:
-    """Leaves standard error to Python alone, as LiteRT's own environment logs when the process ends."""
-    if not _has_stderr():
-        return
-    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
-        sys.stderr.flush()
-        sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1, errors="backslashreplace")
-    _discard_native_stderr()

@@ -37,7 +37,7 @@ class Task(Protocol):
         """Returns training examples."""
 
     def reporter(self, model: Any) -> Callable[[Any], Any]:
-        """Returns a function from a part of the data to the model's report on it: `str()` shows it, `to_json()` gives its figures."""
+        """Returns a function from a part of the data to a report with `to_json()` and a readable `str()`."""
 
     def score(self, report: Any) -> float:
         """Returns the one figure of a report by which the best epoch is chosen; higher is better."""

@@ -87,7 +87,7 @@ def test_a_folder_without_config_is_refused(tmp_path):
 
 
 def test_a_change_must_name_a_field():
-    with pytest.raises(InputError, match="must name a config field. Received: hiden_size"):
+    with pytest.raises(InputError, match="must name a config field"):
         MiniAlbertConfig().replace(hiden_size=3)
 
 

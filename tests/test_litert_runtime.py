@@ -1,13 +1,11 @@
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from minialbert_tf.export.bundle import read_bundle, write_bundle
 
 from minialbert_tf.errors import InputError
+from minialbert_tf.export.bundle import read_bundle, write_bundle
 from minialbert_tf.litert_runtime import LiteRTRuntime
 
 ROOT = Path(__file__).parents[1]
@@ -96,20 +94,3 @@ def test_a_damaged_file_never_reaches_litert(path, tmp_path):
     damaged.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         LiteRTRuntime(damaged)
-
-
-CLEAN = """
-import atexit, os, sys
-atexit.register(lambda: sys.stderr and sys.stderr.write("late"))
-from minialbert_tf.litert_runtime import LiteRTRuntime
-runtime = LiteRTRuntime(sys.argv[1])
-print(runtime.predict([[2, 3]])[0].shape)
-os.write(2, b"native ") if sys.stderr else None
-"""
-
-
-@pytest.mark.parametrize(("redirection", "expected"), [("", "native late"), ("2>&-", "")])
-def test_standard_error_is_left_to_others(path, redirection, expected):
-    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", CLEAN, str(path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "(2, 5)\n", expected)

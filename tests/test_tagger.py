@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minialbert_tf.export.bundle import write_bundle
 
 from minialbert_tf.errors import CheckpointError, InputError
+from minialbert_tf.export.bundle import write_bundle
 from minialbert_tf.ner import decode_spans
 from minialbert_tf.tagger import Entity, Tagger
 from minialbert_tf.tokenization import SPECIAL_TOKENS, WordPieceTokenizer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from minialbert_tf.checkpoints.hub import resolve
+from minialbert_tf.checkpoints.hub import SAFETENSORS_FILE, resolve
 from minialbert_tf.checkpoints.names import HEAD_PREFIX, HEAD_TENSORS, UNUSED, Row, model_rows
 from minialbert_tf.checkpoints.reader import find_weights, read_tensors, write_safetensors
 from minialbert_tf.config import CONFIG_FILE, MiniAlbertConfig, read_json
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="PretrainedModel")
 logger = logging.getLogger(__name__)
 
-WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
@@ -152,7 +151,7 @@ def save_pretrained(model: "PretrainedModel", folder: str | Path, force: bool, d
     with replacing(folder, force) as new:
         new.mkdir()
         write_json(new / CONFIG_FILE, config)
-        write_safetensors(new / WEIGHTS_FILE, named_tensors(model, dtype))
+        write_safetensors(new / SAFETENSORS_FILE, named_tensors(model, dtype))
         if model.tokenizer is not None:
             model.tokenizer.save(new)
 

@@ -108,7 +108,7 @@ def test_every_fault_is_listed_at_once(checkpoint):
 
 def test_half_a_head_is_refused(checkpoint):
     folder = checkpoint(lambda tensors: tensors.pop("classifier.bias"))
-    with pytest.raises(CheckpointError, match="missing classifier.bias"):
+    with pytest.raises(CheckpointError, match=r"missing classifier\.bias"):
         MiniAlbertForTokenClassification.from_pretrained(folder)
     model = MiniAlbertForTokenClassification.from_pretrained(folder, new_head=True, num_labels=7)
     assert model.classifier.kernel.shape[-1] == 7
@@ -116,7 +116,7 @@ def test_half_a_head_is_refused(checkpoint):
 
 def test_adapters_and_config_must_agree(checkpoint):
     folder = checkpoint(lambda tensors: None)
-    with pytest.raises(CheckpointError, match="missing albert.att_adapters.0.block.0.weight"):
+    with pytest.raises(CheckpointError, match=r"missing albert\.att_adapters\.0\.block\.0\.weight"):
         MiniAlbertForTokenClassification.from_pretrained(folder, use_adapter=True)
 
 

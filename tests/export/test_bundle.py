@@ -11,9 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from minialbert_tf.export.bundle import Bundle, Card, read_bundle, write_bundle
 
 from minialbert_tf.errors import InputError
+from minialbert_tf.export.bundle import Bundle, Card, read_bundle, write_bundle
 from minialbert_tf.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
 
 FLATBUFFER = b"\x1c\0\0\0TFL3" + bytes(range(256)) * 5

@@ -36,8 +36,9 @@ SIZES = {
         ("full", 128, 768, 12, 6),
     )
 }
-# Defaults by what is trained: the original's 5e-5 suits a pre-trained model in full.
+# Defaults by what is trained; those of "full", a pre-trained model, are the original's.
 LEARNING_RATES = {"scratch": 1e-3, "full": 5e-5, "adapters": 5e-4}
+EPOCHS = {"scratch": 15, "full": 5, "adapters": 5}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Settings:
         size: Of a model from scratch, a key of `SIZES`.
         vocab_size: Most pieces of a vocabulary from scratch.
         lowercase: Whether a vocabulary from scratch is uncased.
-        epochs: Passes over train.tsv.
+        epochs: Passes over train.tsv; None takes the default of `EPOCHS`.
         batch_size: Sequences in a batch.
         learning_rate: Its peak; None takes the default of `LEARNING_RATES`.
         schedule: "linear" or "cosine" decay.
@@ -73,7 +74,7 @@ class Settings:
     size: str = "small"
     vocab_size: int = 8000
     lowercase: bool = True
-    epochs: int = 5
+    epochs: int | None = None
     batch_size: int = 16
     learning_rate: float | None = None
     schedule: str = "cosine"
@@ -88,12 +89,12 @@ class Settings:
     mixed_precision: bool = False
     xla: bool = False
 
-    def peak_learning_rate(self) -> float:
-        """Returns the learning rate, by default that for what is trained."""
-        if self.learning_rate is not None:
-            return self.learning_rate
+    def with_defaults(self) -> "Settings":
+        """Returns the settings with the defaults for what is trained filled in."""
         kind = "scratch" if self.model == SCRATCH else "adapters" if self.adapters_only else "full"
-        return LEARNING_RATES[kind]
+        rate = LEARNING_RATES[kind] if self.learning_rate is None else self.learning_rate
+        epochs = EPOCHS[kind] if self.epochs is None else self.epochs
+        return dataclasses.replace(self, learning_rate=rate, epochs=epochs)
 
 
 def finetune(settings: Settings, output: str | Path, force: bool = False, restart: bool = False) -> dict[str, Any]:
@@ -114,9 +115,18 @@ def finetune(settings: Settings, output: str | Path, force: bool = False, restar
         InputError: If settings, data or checkpoint are not usable, or the output is in use.
     """
     output = check_free(output, force)
+    settings = settings.with_defaults()
     _check(settings)
-    keras.utils.set_random_seed(settings.seed)
+    policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if settings.mixed_precision else "float32")
+    try:
+        return _run(settings, output, force, restart)
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+
+
+def _run(settings: Settings, output: Path, force: bool, restart: bool) -> dict[str, Any]:
+    keras.utils.set_random_seed(settings.seed)
     task = TASKS[settings.task](settings)
     work = output.with_name(f"{output.name}.training")
     open_folder(work, _recorded(settings), restart)
@@ -141,7 +151,7 @@ def finetune(settings: Settings, output: str | Path, force: bool = False, restar
     }
     write_json(work / BEST / RESULTS_FILE, results)
     with replacing(output, force) as new:
-        (work / BEST).rename(new)
+        shutil.copytree(work / BEST, new)
     shutil.rmtree(work)
     return results
 
@@ -156,7 +166,7 @@ def _check(settings: Settings) -> None:
         "warmup": (0 <= settings.warmup < 1, "in [0, 1)"),
         "clip_norm": (settings.clip_norm > 0, "positive"),
         "weight_decay": (settings.weight_decay >= 0, "0 or more"),
-        "learning_rate": (settings.peak_learning_rate() > 0, "positive"),
+        "learning_rate": (settings.learning_rate > 0, "positive"),
     }
     for name, (valid, rule) in rules.items():
         if not valid:
@@ -195,7 +205,7 @@ def _model(settings: Settings, task: Task) -> PretrainedModel:
 
 def _compile(model: Any, settings: Settings, steps: int) -> None:
     total = steps * settings.epochs
-    schedule = WarmupSchedule(settings.peak_learning_rate(), total, int(total * settings.warmup), settings.schedule)
+    schedule = WarmupSchedule(settings.learning_rate, total, int(total * settings.warmup), settings.schedule)
     optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
     model.compile(optimizer, jit_compile=settings.xla)
 

@@ -53,3 +53,31 @@ def tiny_model(tmp_path_factory) -> TinyModel:
     subprocess.run(command, check=True, capture_output=True)
     weights = np.load(output.with_suffix(".npz"))
     return TinyModel(output.read_bytes(), weights["table"], weights["matrix"], tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_tagger_file(tmp_path_factory) -> Path:
+    """A .tflite of a random MiniALBERT with the labels O, B-X and I-X, through the real exporter."""
+    from tensorflow import keras
+
+    from minialbert_tf.config import MiniAlbertConfig
+    from minialbert_tf.export.tflite import export_tflite
+    from minialbert_tf.models import MiniAlbertForTokenClassification
+
+    keras.utils.set_random_seed(1)
+    tokenizer = WordPieceTokenizer.train(TEXTS, 150, lowercase=True)
+    config = MiniAlbertConfig(
+        vocab_size=len(tokenizer.vocabulary),
+        embedding_size=16,
+        hidden_size=32,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        intermediate_size=48,
+        max_position_embeddings=32,
+        id2label={0: "O", 1: "B-X", 2: "I-X"},
+        initializer_range=0.5,
+    )
+    path = tmp_path_factory.mktemp("tagger") / "ner.tflite"
+    model = MiniAlbertForTokenClassification(config)
+    export_tflite(model, path, tokenizer=tokenizer, quantization="float32", sequence_lengths=(16, 32))
+    return path

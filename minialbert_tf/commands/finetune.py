@@ -9,7 +9,7 @@ from minialbert_tf.commands.evaluate import add_columns
 _EXAMPLES = """examples:
   minialbert finetune --task ner --data bc5cdr --model nlpie/bio-miniALBERT-128 --output bc5cdr-model
   minialbert finetune --task ner --data bc5cdr --model nlpie/bio-miniALBERT-128 --adapters-only --output bc5cdr-adapters
-  minialbert finetune --task ner --data ncbi-disease --epochs 15 --output small-from-scratch
+  minialbert finetune --task ner --data ncbi-disease --output small-from-scratch
   minialbert finetune --task classification --data SST-2 --text-column sentence --label-column label --output sentiment
 
 If it is stopped or killed, the same command goes on where it was.
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=5, help="default: 5")
+    training.add_argument("--epochs", type=int, help="default: 5; from scratch 15")
     training.add_argument("--batch-size", type=int, default=16, help="default: 16")
     training.add_argument(
         "--learning-rate", type=float, help="peak (default: 5e-5; adapters only 5e-4; from scratch 1e-3)"

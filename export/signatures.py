@@ -25,7 +25,7 @@ def save_signatures(model: PretrainedModel, folder: Path, lengths: Sequence[int]
     module = tf.Module()
     # The variables alone: a tracked Keras 3 model brings functions that assign to them, and the converter then keeps
     # every weight as a mutable variable.
-    module.weights = [_tf_variable(variable) for variable in model.variables]
+    module.weights = [tf_variable(variable) for variable in model.variables]
     signatures = {signature_name(length): _function(model, length) for length in lengths}
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
@@ -40,6 +40,6 @@ def _function(model: PretrainedModel, length: int) -> Callable[..., dict[str, tf
     return run
 
 
-def _tf_variable(variable: Any) -> tf.Variable:
+def tf_variable(variable: Any) -> tf.Variable:
     """Unwraps a Keras 3 variable; tf-keras has tf.Variables, whose `value` is a method."""
     return variable if isinstance(variable, tf.Variable) else variable.value

@@ -83,7 +83,7 @@ class Tagger:
             InputError: If the labels are not "O" and, for types X, "B-X" and "I-X".
         """
         self.tokenizer = tokenizer
-        self.labels = _checked_labels(labels)
+        self.labels = checked_labels(labels)
         self._runtime = runtime
         self._capacity = runtime.max_length - 2
 
@@ -100,7 +100,7 @@ class Tagger:
         bundle = read_bundle(path)
         if bundle.card.task != "token-classification":
             raise InputError(f"The model must be for token-classification. Received: {path} for {bundle.card.task}")
-        return cls(bundle.tokenizer, _checked_labels(bundle.card.labels), LiteRTRuntime(bundle, threads))
+        return cls(bundle.tokenizer, checked_labels(bundle.card.labels), LiteRTRuntime(bundle, threads))
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | Path) -> "Tagger":
@@ -116,6 +116,21 @@ class Tagger:
         if model.tokenizer is None:
             raise CheckpointError(f"The checkpoint must have its tokenizer beside it. Received: {path_or_hub_id}")
         return cls(model.tokenizer, model.config.labels, KerasRuntime(model))
+
+    @classmethod
+    def from_saved_model(cls, folder: str | Path) -> "Tagger":
+        """Loads a SavedModel that `minialbert export saved-model` wrote, without a server; needs tensorflow-text.
+
+        Args:
+            folder: NAME/VERSION, or NAME for the newest version.
+
+        Raises:
+            InputError: If it is none of ours, is damaged, or its model does not label tokens.
+        """
+        from minialbert_tf.saved_model_runtime import SavedModelRuntime
+
+        runtime = SavedModelRuntime(folder)
+        return cls(runtime.tokenizer, runtime.labels, runtime)
 
     @overload
     def __call__(self, text: str) -> list[Entity]: ...
@@ -233,7 +248,12 @@ def _decide(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return logits.argmax(axis=-1), 1.0 / np.exp(shifted).sum(axis=-1)
 
 
-def _checked_labels(labels: Sequence[str]) -> list[str]:
+def checked_labels(labels: Sequence[str]) -> list[str]:
+    """Returns the labels of a tagger by id.
+
+    Raises:
+        InputError: If they are not "O" and, for types X, "B-X" and "I-X".
+    """
     labels = list(labels)
     valid = all(label == OUTSIDE or (label[:2] in ("B-", "I-") and len(label) > 2) for label in labels)
     if not valid or OUTSIDE not in labels or len(set(labels)) < len(labels):

@@ -1,5 +1,6 @@
 """The MiniALBERT encoder and its heads, as Keras models that are loaded from and saved as checkpoints."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -8,7 +9,7 @@ from tensorflow import keras
 
 from minialbert_tf.attention import attention_bias
 from minialbert_tf.checkpoints import names, port
-from minialbert_tf.config import MiniAlbertConfig
+from minialbert_tf.config import MiniAlbertConfig, TransformerConfig
 from minialbert_tf.embeddings import FactorizedEmbeddings
 from minialbert_tf.encoder import RecursiveEncoder, TransformerBlock
 from minialbert_tf.errors import InputError
@@ -26,15 +27,21 @@ class PretrainedModel(keras.Model):
     A model has its weights as soon as it is constructed.
 
     Attributes:
+        config_class: The class of the config.
+        naming: How checkpoints name the tensors.
         head_rows: The weight map's rows of the class's head; None in the bare encoder.
+        tied: Second names of tensors in checkpoints, and their first names.
         config: The `MiniAlbertConfig`.
         tokenizer: The checkpoint's `WordPieceTokenizer`, or None; saved and exported with the model.
         load_report: What `from_pretrained` loaded, ignored and newly initialised, or None.
     """
 
+    config_class: ClassVar[type[TransformerConfig]] = MiniAlbertConfig
+    naming: ClassVar[names.Naming] = names.MINI_ALBERT
     head_rows: ClassVar[tuple[names.Row, ...] | None] = None
+    tied: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, config: MiniAlbertConfig, **kwargs: Any) -> None:
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.tokenizer: WordPieceTokenizer | None = None
@@ -73,6 +80,10 @@ class PretrainedModel(keras.Model):
         """
         port.save_pretrained(self, folder, force=force, dtype=dtype)
 
+    def weight_rows(self) -> list[names.Row]:
+        """Returns the weight map: the checkpoint name of each variable."""
+        return self.naming.rows(self.config, self.head_rows)
+
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""
         return {"config": self.config.to_dict(), "name": self.name}
@@ -80,7 +91,7 @@ class PretrainedModel(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Rebuilds the model, with new weights, from `get_config`."""
-        return cls(MiniAlbertConfig.from_dict(config["config"]), name=config["name"])
+        return cls(cls.config_class.from_dict(config["config"]), name=config["name"])
 
 
 @keras.utils.register_keras_serializable("minialbert_tf")

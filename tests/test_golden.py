@@ -5,9 +5,6 @@ import pytest
 import tensorflow as tf
 from golden_values import GRADIENT_TOLERANCE, HEADS, TOLERANCE, inputs_of, load_expected, load_model
 
-from minialbert_tf.checkpoints.names import HEAD_PREFIX, model_rows
-from minialbert_tf.checkpoints.port import _variable
-
 WITH_LOSS = sorted(set(HEADS) - {"encoder_only"})
 
 
@@ -65,14 +62,14 @@ def test_loss_and_gradients_are_the_originals(name):
         loss = model.default_loss()(expected["labels"], model(inputs_of(expected)))
     assert abs(float(loss) - float(expected["loss"])) <= TOLERANCE["eager"]
 
-    rows = model_rows(model.config, model.head_rows)
-    gradients = tape.gradient(loss, [_variable(model, row) for row in rows])
+    rows = model.weight_rows()
+    gradients = tape.gradient(loss, [row.variable(model) for row in rows])
     norms = {
         row.name: float(tf.norm(tf.convert_to_tensor(gradient))) for row, gradient in zip(rows, gradients, strict=True)
     }
     reference = dict(zip(expected["grad_names"], expected["grad_l2"], strict=True))
     # The original's names have the head's prefix before those of the encoder.
-    reference = {name if name in norms else name.removeprefix(HEAD_PREFIX): norm for name, norm in reference.items()}
+    reference = {name if name in norms else name.removeprefix(model.naming.head_prefix): norm for name, norm in reference.items()}
     assert reference.keys() == norms.keys()
     for theirs, norm in reference.items():
         assert norms[theirs] == pytest.approx(norm, rel=GRADIENT_TOLERANCE, abs=1e-7), theirs

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from minialbert_tf.checkpoints.hub import SAFETENSORS_FILE, resolve
-from minialbert_tf.checkpoints.names import HEAD_PREFIX, HEAD_TENSORS, UNUSED, Row, model_rows
+from minialbert_tf.checkpoints.names import Row
 from minialbert_tf.checkpoints.reader import find_weights, read_tensors, write_safetensors
-from minialbert_tf.config import CONFIG_FILE, MiniAlbertConfig, read_json
+from minialbert_tf.config import CONFIG_FILE, TransformerConfig, read_json
 from minialbert_tf.errors import CheckpointError, InputError
 from minialbert_tf.files import replacing, write_json
 from minialbert_tf.tokenization import WordPieceTokenizer
@@ -53,7 +53,7 @@ def load_pretrained(
     """Builds a `cls` from a checkpoint; see `PretrainedModel.from_pretrained`."""
     path = resolve(path_or_hub_id)
     folder = path if path.is_dir() else path.parent
-    config = MiniAlbertConfig.from_dict(read_json(folder / CONFIG_FILE)).replace(**changes)
+    config = cls.config_class.from_dict(read_json(folder / CONFIG_FILE)).replace(**changes)
     tensors = read_tensors(find_weights(path))
     tokenizer = load_tokenizer(folder, config)
     model = cls(config)
@@ -64,7 +64,7 @@ def load_pretrained(
     return model
 
 
-def load_tokenizer(folder: Path, config: MiniAlbertConfig) -> WordPieceTokenizer | None:
+def load_tokenizer(folder: Path, config: TransformerConfig) -> WordPieceTokenizer | None:
     """Reads the checkpoint's tokenizer, if it has one.
 
     Raises:
@@ -87,7 +87,7 @@ def load_tensors(
     """Assigns the tensors of a checkpoint to the variables of a model, all or none.
 
     Args:
-        model: A MiniALBERT model.
+        model: The model.
         tensors: Arrays by checkpoint name, of a model with or without head.
         source: What to call the checkpoint in messages.
         new_head: Leaves the head as it was initialised.
@@ -96,19 +96,21 @@ def load_tensors(
         CheckpointError: If any tensor is missing, unexpected or wrongly shaped; the message lists every one. Only a
             head's own tensors may be missing, all together, or left over.
     """
-    prefix = HEAD_PREFIX if any(name.startswith(f"{HEAD_PREFIX}albert.") for name in tensors) else ""
-    rows = [row._replace(name=_in_file(row.name, prefix)) for row in model_rows(model.config, model.head_rows)]
+    naming = model.naming
+    prefix = naming.prefix(tensors, model.config)
+    tensors, problems = _modern(model, tensors, prefix)
+    rows = [row._replace(name=naming.in_file(row.name, prefix)) for row in model.weight_rows()]
     head_names = {row.name for row in model.head_rows or ()}
     initialised = head_names if new_head or head_names.isdisjoint(tensors) else set()
     rows = [row for row in rows if row.name not in initialised]
     leftover = tensors.keys() - {row.name for row in rows}
-    unused = {_in_file(name, prefix): name for name in UNUSED if _in_file(name, prefix) in tensors}
-    ignored = leftover & (unused.keys() | HEAD_TENSORS)
+    unused = {prefix + name: name for name in naming.unused if prefix + name in tensors}
+    ignored = leftover & (unused.keys() | naming.heads)
 
-    problems = [f"unexpected {name} {tensors[name].shape}" for name in sorted(leftover - ignored)]
+    problems += [f"unexpected {name} {tensors[name].shape}" for name in sorted(leftover - ignored)]
     assignments = []
     for row in rows:
-        variable = _variable(model, row)
+        variable = row.variable(model)
         if row.name not in tensors:
             problems.append(f"missing {row.name} for {row.path} {tuple(variable.shape)}")
             continue
@@ -132,14 +134,15 @@ def named_tensors(model: "PretrainedModel", dtype: str = "float32") -> dict[str,
     """Returns the weights of a model under the original's names, as `load_tensors` reads them.
 
     Args:
-        model: A MiniALBERT model.
+        model: The model.
         dtype: "float32" or "float16".
     """
-    prefix = "" if model.head_rows is None else HEAD_PREFIX
-    tensors = {_in_file(name, prefix): array for name, array in model.unused_tensors.arrays.items()}
-    for row in model_rows(model.config, model.head_rows):
-        array = row.convert(np.asarray(_variable(model, row)))
-        tensors[_in_file(row.name, prefix)] = np.ascontiguousarray(array, dtype=dtype)
+    naming = model.naming
+    prefix = "" if model.head_rows is None else naming.head_prefix
+    tensors = {naming.in_file(name, prefix): array for name, array in model.unused_tensors.arrays.items()}
+    for row in model.weight_rows():
+        array = row.convert(np.asarray(row.variable(model)))
+        tensors[naming.in_file(row.name, prefix)] = np.ascontiguousarray(array, dtype=dtype)
     return tensors
 
 
@@ -156,13 +159,18 @@ def save_pretrained(model: "PretrainedModel", folder: str | Path, force: bool, d
             model.tokenizer.save(new)
 
 
-def _in_file(name: str, prefix: str) -> str:
-    """Returns the name in a checkpoint whose encoder's tensors have `prefix`, as in a model with a head."""
-    return name if name in HEAD_TENSORS else prefix + name
-
-
-def _variable(model: "PretrainedModel", row: Row) -> Any:
-    owner: Any = model
-    for step in row.path.split("."):
-        owner = owner[int(step)] if step.isdigit() else getattr(owner, step)
-    return owner
+def _modern(
+    model: "PretrainedModel", tensors: Mapping[str, np.ndarray], prefix: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the tensors under their present names, each once, and what contradicts that."""
+    modern: dict[str, np.ndarray] = {}
+    for name, array in tensors.items():
+        new = model.naming.modern(name)
+        modern[name if new in tensors else new] = array
+    problems = []
+    for second, first in model.tied.items():
+        first = model.naming.in_file(first, prefix)
+        array = modern.pop(second, None)
+        if array is not None and not np.array_equal(modern.setdefault(first, array), array):
+            problems.append(f"untied {second}: must equal {first}")
+    return modern, problems

@@ -1,6 +1,7 @@
 """Fine-tuning for entity recognition and for classification or regression of texts: the whole run."""
 
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from tensorflow import keras
 
 from minialbert_tf.config import MiniAlbertConfig
 from minialbert_tf.data.batching import BatchedExamples, Example
+from minialbert_tf.data.conll import part_files
 from minialbert_tf.errors import InputError
 from minialbert_tf.files import check_free, replacing, write_json
 from minialbert_tf.models import PretrainedModel
 from minialbert_tf.tasks import TASKS, Task
 from minialbert_tf.tokenization import WordPieceTokenizer
-from minialbert_tf.training import BEST, Trainer, WarmupSchedule, make_optimizer, open_folder, say
+from minialbert_tf.training import SCHEDULES, Trainer, WarmupSchedule, make_optimizer, open_folder, say
 
 SCRATCH = "scratch"
 RESULTS_FILE = "results.json"
@@ -97,7 +99,9 @@ class Settings:
         return dataclasses.replace(self, learning_rate=rate, epochs=epochs)
 
 
-def finetune(settings: Settings, output: str | Path, force: bool = False, restart: bool = False) -> dict[str, Any]:
+def finetune(
+    settings: Settings, output: str | Path, force: bool = False, restart: bool = False, save_seconds: float = 60.0
+) -> dict[str, Any]:
     """Trains a model and writes the epoch that is best on dev, as a checkpoint with results.json, to `output`.
 
     While it runs, its state is in `<output>.training`; if it is killed, the same call goes on from there.
@@ -107,6 +111,7 @@ def finetune(settings: Settings, output: str | Path, force: bool = False, restar
         output: Folder to write.
         force: Whether an existing output is replaced.
         restart: Whether to drop the state of a run that was killed.
+        save_seconds: How often the state is saved, and so how much a kill can cost at most.
 
     Returns:
         The content of results.json: settings, epochs, and scores on dev and test as far as there are.
@@ -120,16 +125,14 @@ def finetune(settings: Settings, output: str | Path, force: bool = False, restar
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if settings.mixed_precision else "float32")
     try:
-        return _run(settings, output, force, restart)
+        return _run(settings, output, force, restart, save_seconds)
     finally:
         keras.mixed_precision.set_global_policy(policy)
 
 
-def _run(settings: Settings, output: Path, force: bool, restart: bool) -> dict[str, Any]:
+def _run(settings: Settings, output: Path, force: bool, restart: bool, save_seconds: float) -> dict[str, Any]:
     keras.utils.set_random_seed(settings.seed)
     task = TASKS[settings.task](settings)
-    work = output.with_name(f"{output.name}.training")
-    open_folder(work, _recorded(settings), restart)
     model = _model(settings, task)
     if settings.adapters_only:
         say(str(model.train_adapters_only()))
@@ -139,19 +142,22 @@ def _run(settings: Settings, output: Path, force: bool, restart: bool) -> dict[s
     _describe(settings, task, model, examples)
     report, dev = task.reporter(model), task.parts.get("dev")
     evaluate = None if dev is None else lambda: task.score(report(dev))
-    epochs = Trainer(model, batches, settings.epochs, evaluate, work).run()
-    report = task.reporter(type(model).from_pretrained(work / BEST))
+    work = output.with_name(f"{output.name}.training")
+    recorded = _recorded(settings)
+    open_folder(work, recorded, restart)
+    epochs, best = Trainer(model, batches, settings.epochs, evaluate, work, save_seconds).run()
+    report = task.reporter(type(model).from_pretrained(best))
     scores = {part: report(task.parts[part]) for part in ("dev", "test") if part in task.parts}
     for part, score in scores.items():
         say(f"\n{part}:\n{score}")
     results = {
-        "settings": _recorded(settings),
+        "settings": recorded,
         "epochs": [epoch._asdict() for epoch in epochs],
         **{part: score.to_json() for part, score in scores.items()},
     }
-    write_json(work / BEST / RESULTS_FILE, results)
     with replacing(output, force) as new:
-        shutil.copytree(work / BEST, new)
+        shutil.copytree(best, new)
+        write_json(new / RESULTS_FILE, results)
     shutil.rmtree(work)
     return results
 
@@ -163,6 +169,8 @@ def _check(settings: Settings) -> None:
         "epochs": (settings.epochs >= 1, "at least 1"),
         "batch_size": (settings.batch_size >= 1, "at least 1"),
         "max_length": (settings.max_length >= 8, "at least 8"),
+        "seed": (0 <= settings.seed < 2**32, "in [0, 2^32)"),
+        "schedule": (settings.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         "warmup": (0 <= settings.warmup < 1, "in [0, 1)"),
         "clip_norm": (settings.clip_norm > 0, "positive"),
         "weight_decay": (settings.weight_decay >= 0, "0 or more"),
@@ -174,8 +182,15 @@ def _check(settings: Settings) -> None:
 
 
 def _recorded(settings: Settings) -> dict[str, Any]:
-    values = dataclasses.asdict(settings)
-    return {**values, "columns": list(settings.columns), "data": str(Path(settings.data).resolve())}
+    digest = hashlib.sha256()
+    for path in part_files(settings.data).values():
+        digest.update(path.read_bytes())
+    return {
+        **dataclasses.asdict(settings),
+        "columns": list(settings.columns),
+        "data": str(Path(settings.data).resolve()),
+        "data_sha256": digest.hexdigest(),
+    }
 
 
 def _model(settings: Settings, task: Task) -> PretrainedModel:

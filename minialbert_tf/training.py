@@ -1,9 +1,11 @@
 """Training with model.fit: optimizer, learning rate schedule, and a loop that survives being killed."""
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +14,14 @@ import tensorflow as tf
 from tensorflow import keras
 from tqdm import tqdm
 
+from minialbert_tf.config import read_json
 from minialbert_tf.data.batching import BatchedExamples
 from minialbert_tf.errors import InputError
 from minialbert_tf.files import replacing, write_json
 from minialbert_tf.models import PretrainedModel
 
 SCHEDULES = ("linear", "cosine")
-BEST = "best"
+_EPOCH = "epoch-"
 _STATE = "state.npz"
 _SETTINGS = "settings.json"
 _NOT_DECAYED = ["bias", "beta", "gamma"]
@@ -71,7 +74,14 @@ def say(message: str) -> None:
 
 
 class Epoch(NamedTuple):
-    """What an epoch came to: its number from 1, mean training loss, score on dev (or None), and seconds."""
+    """What an epoch came to.
+
+    Attributes:
+        number: From 1.
+        loss: Mean training loss over all its sequences, those before an interruption included.
+        score: Score on dev, or None.
+        seconds: How long it took, since an interruption if there was one.
+    """
 
     number: int
     loss: float
@@ -80,10 +90,17 @@ class Epoch(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Where training stands, beside the weights: batches seen, and the epochs that are done."""
+    """Where training stands, beside the weights.
 
-    step: int
-    epochs: tuple[Epoch, ...]
+    Attributes:
+        step: Batches seen in all epochs.
+        epochs: The epochs that are done.
+        loss: Mean training loss of the next one so far.
+    """
+
+    step: int = 0
+    epochs: tuple[Epoch, ...] = ()
+    loss: float = 0.0
 
 
 class Trainer:
@@ -91,7 +108,8 @@ class Trainer:
 
     The working folder holds the settings, the latest state (weights, optimizer, position in the data; replaced in
     one step) and the best epoch as a checkpoint. The same call on the same folder continues after the last batch
-    that was saved; no batch is seen twice or left out.
+    that was saved: no batch is left out, and none counts twice. The end is that of a run without interruption, exactly
+    under Keras 3, whose dropout goes on as well; under tf-keras dropout begins its sequence again.
     """
 
     def __init__(
@@ -109,26 +127,31 @@ class Trainer:
         self._epochs = epochs
         self._evaluate = evaluate
         self._folder = folder
-        self._save_seconds = save_seconds
+        self.save_seconds = save_seconds
 
-    def run(self) -> tuple[Epoch, ...]:
-        """Trains to the end and returns the epochs; the best one is in the folder under `BEST`."""
+    def run(self) -> tuple[tuple[Epoch, ...], Path]:
+        """Trains to the end and returns the epochs, and the folder with the checkpoint of the best one.
+
+        Raises:
+            InputError: If the saved state is damaged or of another model, or the loss is no longer finite.
+        """
         state = self._restore()
         total = self._epochs * self._batches.steps
         with tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
-            for number in range(state.step // self._batches.steps, self._epochs):
+            for number in range(len(state.epochs), self._epochs):
                 bar.set_description(f"epoch {number + 1}/{self._epochs}")
-                state = self._epoch(state, number, bar)
+                state = self._epoch(state, bar)
                 epoch = state.epochs[-1]
                 score = "" if epoch.score is None else f", dev score {epoch.score:.4f}"
                 say(f"epoch {epoch.number}/{self._epochs}: loss {epoch.loss:.4f}{score}, {epoch.seconds:.0f} s")
-        return state.epochs
+        return state.epochs, self._checkpoint(_best(state.epochs))
 
-    def _epoch(self, state: _State, number: int, bar: tqdm) -> _State:
+    def _epoch(self, state: _State, bar: tqdm) -> _State:
         started = time.monotonic()
-        progress = _Progress(self, state, bar)
-        history = self._model.fit(
-            self._batches.dataset(number, state.step % self._batches.steps),
+        number = len(state.epochs)
+        progress = _Progress(self, state, bar, [len(batch) for batch in self._batches.order(number)])
+        self._model.fit(
+            self._batches.dataset(number, progress.batch),
             initial_epoch=number,
             epochs=number + 1,
             shuffle=False,
@@ -136,53 +159,88 @@ class Trainer:
             callbacks=[progress],
         )
         score = None if self._evaluate is None else self._evaluate()
-        epoch = Epoch(number + 1, float(history.history["loss"][-1]), score, time.monotonic() - started)
-        if score is None or score > max((e.score for e in state.epochs if e.score is not None), default=-np.inf):
-            self._model.save_pretrained(self._folder / BEST, force=True)
+        epoch = Epoch(number + 1, progress.state.loss, score, time.monotonic() - started)
+        if not np.isfinite([epoch.loss, epoch.score or 0.0]).all():
+            raise InputError(f"Loss and score must stay finite: use a lower --learning-rate. Received: {epoch}")
         state = _State((number + 1) * self._batches.steps, (*state.epochs, epoch))
+        best = self._checkpoint(_best(state.epochs))
+        if _best(state.epochs) is epoch:
+            self._model.save_pretrained(best, force=True)
+        # Only now is the former best superseded: whenever the process dies, the state's best epoch is there.
         self.save(state)
+        for folder in self._folder.glob(f"{_EPOCH}*"):
+            if folder != best:
+                shutil.rmtree(folder)
         return state
+
+    def _checkpoint(self, epoch: Epoch) -> Path:
+        return self._folder / f"{_EPOCH}{epoch.number}"
 
     def save(self, state: _State) -> None:
         """Replaces the saved state in one step."""
-        arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(self._variables())}
+        arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(self._variables())}
         with replacing(self._folder / _STATE, force=True) as path, path.open("wb") as file:
             np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
     def _restore(self) -> _State:
         path = self._folder / _STATE
         if not path.is_file():
-            return _State(0, ())
-        with np.load(path) as saved:
-            for index, variable in enumerate(self._variables()):
-                variable.assign(saved[f"v{index}"])
-            step, epochs = json.loads(str(saved["state"]))
+            return _State()
+        try:
+            with np.load(path) as saved:
+                for index, variable in enumerate(self._variables()):
+                    variable.assign(saved[f"v{index}"])
+                step, epochs, loss = json.loads(str(saved["state"]))
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"The saved state must be whole and of this very model; use --restart to begin anew. Received: {path} "
+                f"({error})"
+            ) from error
         say(f"resuming after step {step} of {self._epochs * self._batches.steps}")
-        return _State(step, tuple(Epoch(*epoch) for epoch in epochs))
+        return _State(step, tuple(Epoch(*epoch) for epoch in epochs), loss)
 
     def _variables(self) -> list[Any]:
-        if not self._model.optimizer.built:
-            self._model.optimizer.build(self._model.trainable_variables)
+        self._model.optimizer.build(self._model.trainable_variables)  # does nothing the second time
         return [*self._model.variables, *self._model.optimizer.variables]
 
 
-class _Progress(keras.callbacks.Callback):
-    """Moves the progress bar and saves the state every now and then."""
+def _best(epochs: Sequence[Epoch]) -> Epoch:
+    """Returns the first of the epochs with the highest score, or without scores the last."""
+    return max(epochs, key=lambda epoch: epoch.number if epoch.score is None else epoch.score)
 
-    def __init__(self, trainer: Trainer, state: _State, bar: tqdm) -> None:
+
+class _Progress(keras.callbacks.Callback):
+    """Keeps the state of an epoch, saves it every now and then, and moves the progress bar.
+
+    Attributes:
+        state: Where training stands.
+        batch: Batches seen in this epoch.
+    """
+
+    def __init__(self, trainer: Trainer, state: _State, bar: tqdm, sizes: Sequence[int]) -> None:
+        """Takes the state to go on from and the sizes of all batches of its epoch."""
         super().__init__()
+        self.state = state
+        self.batch = state.step - len(state.epochs) * len(sizes)
         self._trainer = trainer
-        self._state = state
         self._bar = bar
+        self._seen = np.cumsum([0, *sizes])  # sequences before each batch
+        self._resumed = (state.loss, self._seen[self.batch])
         self._saved = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Counts the batch."""
-        self._state = self._state._replace(step=self._state.step + 1)
+        self.batch += 1
+        # Keras's mean is over the sequences since fit began, which may be in the middle of the epoch.
+        loss, before = self._resumed
+        seen = self._seen[self.batch]
+        loss = (loss * before + float((logs or {})["loss"]) * (seen - before)) / seen
+        self.state = self.state._replace(step=self.state.step + 1, loss=float(loss))
         self._bar.update()
-        self._bar.set_postfix(loss=f"{(logs or {}).get('loss', 0.0):.4f}", refresh=False)
-        if time.monotonic() - self._saved > self._trainer._save_seconds:
-            self._trainer.save(self._state)
+        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        # After the last batch the end of the epoch saves, with its score.
+        if self.batch < len(self._seen) - 1 and time.monotonic() - self._saved >= self._trainer.save_seconds:
+            self._trainer.save(self.state)
             self._saved = time.monotonic()
 
 
@@ -195,15 +253,17 @@ def open_folder(folder: Path, settings: Mapping[str, Any], restart: bool = False
         restart: Whether to drop what another run has left there.
 
     Raises:
-        InputError: If the folder was made with other settings; the message names them.
+        InputError: If the folder was made with other settings (the message names them), or is none of a run.
     """
     path = folder / _SETTINGS
+    if not path.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"The working folder must be free; move what is there, it is not of a run. Received: {folder}")
     if restart or not path.is_file():
         with replacing(folder, force=True) as new:
             new.mkdir()
             write_json(new / _SETTINGS, settings)
         return
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = read_json(path)
     differing = [
         f"{key}: {saved.get(key)!r} then, {settings.get(key)!r} now"
         for key in sorted(saved.keys() | settings.keys())

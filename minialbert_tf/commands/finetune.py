@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--output", type=Path, default=Path("model"), help="folder to write (default: model)")
     data.add_argument("--force", action="store_true", help="replace an existing output")
     data.add_argument("--restart", action="store_true", help="drop what a stopped run has left")
+    data.add_argument(
+        "--save-seconds", type=float, default=60.0, help="how often to save, to go on from after a kill (default: 60)"
+    )
     data.add_argument("--json", action="store_true", help="print the results as one JSON object")
 
     model = parser.add_argument_group("model")
@@ -91,5 +94,11 @@ def run(arguments: argparse.Namespace) -> None:
         mixed_precision=arguments.mixed_precision,
         xla=arguments.xla,
     )
-    results = finetune(settings, arguments.output, force=arguments.force, restart=arguments.restart)
+    results = finetune(
+        settings,
+        arguments.output,
+        force=arguments.force,
+        restart=arguments.restart,
+        save_seconds=arguments.save_seconds,
+    )
     print(json.dumps(results) if arguments.json else f"\nwrote {arguments.output}")

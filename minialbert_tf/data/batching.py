@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from minialbert_tf.errors import DataError
 from minialbert_tf.losses import IGNORED_LABEL
 
 # Lengths that batches are padded to: few, because XLA compiles for each, and close enough to waste little.
-BUCKET_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+BUCKET_LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512)
 # Batches are made of similar lengths within a pool of this many batches, and so still of random texts.
 _POOL_BATCHES = 50
 
@@ -47,7 +48,13 @@ class BatchedExamples:
     """
 
     def __init__(self, examples: Sequence[Example], batch_size: int, seed: int = 0) -> None:
-        """Takes the examples (at least one), the size of a batch, and the seed of the order."""
+        """Takes the examples, the size of a batch, and the seed of the order.
+
+        Raises:
+            DataError: If there is no example.
+        """
+        if not examples:
+            raise DataError("The data must have at least one text with a character that the tokenizer keeps.")
         self._examples = examples
         self._batch_size = batch_size
         self._seed = seed

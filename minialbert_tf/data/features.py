@@ -74,7 +74,7 @@ def text_examples(
         rows: Texts with labels; all have a pair or none has.
         tokenizer: The model's tokenizer.
         class_ids: Class ids by label, or None for regression.
-        max_length: Longest example; of a pair the longer text is shortened first.
+        max_length: Longest example; of a pair the text that is longer loses pieces, until both are equally long.
 
     Returns:
         The examples, and how many of them had to be shortened.
@@ -85,8 +85,7 @@ def text_examples(
         room = max_length - 1 - len(texts)
         shortened += sum(map(len, texts)) > room
         while sum(map(len, texts)) > room:
-            longest = max(texts, key=len)
-            del longest[max(room - sum(map(len, texts)) + len(longest), len(longest) // 2) :]
+            max(texts, key=len).pop()
         ids, types = [tokenizer.cls_id], [0]
         for number, text in enumerate(texts):
             ids += [*text, tokenizer.sep_id]

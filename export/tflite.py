@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import minialbert_tf
+from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import Card, write_bundle
 from minialbert_tf.export.flatbuffer import compact
 from minialbert_tf.export.signatures import save_signatures
-
-from minialbert_tf.errors import InputError
 from minialbert_tf.files import check_free
 from minialbert_tf.models import (
     MiniAlbertForSequenceClassification,
@@ -87,7 +87,7 @@ def _convert(model: PretrainedModel, lengths: Sequence[int], quantization: str) 
         save_signatures(model, saved_model, lengths)
         command = [sys.executable, "-m", "minialbert_tf.export.convert", str(saved_model), str(converted), quantization]
         # The child finds this very package, installed or not, wherever it is started.
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(minialbert_tf.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         child = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
         if child.returncode:

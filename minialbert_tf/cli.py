@@ -1,6 +1,7 @@
 """The command line `minialbert`."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ COMMANDS = {
 def program() -> int:
     """Runs as the installed program `minialbert`."""
     leave_stderr_to_python()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a text's characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     return main()
 
 

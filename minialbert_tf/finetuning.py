@@ -24,7 +24,7 @@ SCRATCH = "scratch"
 RESULTS_FILE = "results.json"
 
 # Sizes of models that are trained from nothing; "full" is that of nlpie/miniALBERT-128.
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     name: {
         "embedding_size": embedding,
         "hidden_size": hidden,
@@ -131,14 +131,18 @@ def finetune(
 
 
 def _run(settings: Settings, output: Path, force: bool, restart: bool, save_seconds: float) -> dict[str, Any]:
+    assert settings.epochs and settings.learning_rate  # filled in by with_defaults and checked
     keras.utils.set_random_seed(settings.seed)
     task = TASKS[settings.task](settings)
-    model = _model(settings, task)
+    model: Any = _model(settings, task)
     if settings.adapters_only:
         say(str(model.train_adapters_only()))
     examples = task.examples(task.parts["train"], model)
     batches = BatchedExamples(examples, settings.batch_size, settings.seed)
-    _compile(model, settings, batches.steps)
+    total = batches.steps * settings.epochs
+    schedule = WarmupSchedule(settings.learning_rate, total, int(total * settings.warmup), settings.schedule)
+    optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
+    model.compile(optimizer, jit_compile=settings.xla)
     _describe(settings, task, model, examples)
     report, dev = task.reporter(model), task.parts.get("dev")
     evaluate = None if dev is None else lambda: task.score(report(dev))
@@ -146,8 +150,9 @@ def _run(settings: Settings, output: Path, force: bool, restart: bool, save_seco
     recorded = _recorded(settings)
     open_folder(work, recorded, restart)
     epochs, best = Trainer(model, batches, settings.epochs, evaluate, work, save_seconds).run()
+    keras.mixed_precision.set_global_policy("float32")  # the scores are those of the checkpoint as others load it
     report = task.reporter(type(model).from_pretrained(best))
-    scores = {part: report(task.parts[part]) for part in ("dev", "test") if part in task.parts}
+    scores: dict[str, Any] = {part: report(task.parts[part]) for part in ("dev", "test") if part in task.parts}
     for part, score in scores.items():
         say(f"\n{part}:\n{score}")
     results = {
@@ -166,7 +171,7 @@ def _check(settings: Settings) -> None:
     rules = {
         "task": (settings.task in TASKS, f"one of {', '.join(TASKS)}"),
         "size": (settings.size in SIZES, f"one of {', '.join(SIZES)}"),
-        "epochs": (settings.epochs >= 1, "at least 1"),
+        "epochs": ((settings.epochs or 0) >= 1, "at least 1"),
         "batch_size": (settings.batch_size >= 1, "at least 1"),
         "max_length": (settings.max_length >= 8, "at least 8"),
         "seed": (0 <= settings.seed < 2**32, "in [0, 2^32)"),
@@ -174,7 +179,7 @@ def _check(settings: Settings) -> None:
         "warmup": (0 <= settings.warmup < 1, "in [0, 1)"),
         "clip_norm": (settings.clip_norm > 0, "positive"),
         "weight_decay": (settings.weight_decay >= 0, "0 or more"),
-        "learning_rate": (settings.learning_rate > 0, "positive"),
+        "learning_rate": ((settings.learning_rate or 0) > 0, "positive"),
     }
     for name, (valid, rule) in rules.items():
         if not valid:
@@ -216,13 +221,6 @@ def _model(settings: Settings, task: Task) -> PretrainedModel:
             f"Received: {settings.max_length}"
         )
     return model
-
-
-def _compile(model: Any, settings: Settings, steps: int) -> None:
-    total = steps * settings.epochs
-    schedule = WarmupSchedule(settings.learning_rate, total, int(total * settings.warmup), settings.schedule)
-    optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
-    model.compile(optimizer, jit_compile=settings.xla)
 
 
 def _describe(settings: Settings, task: Task, model: PretrainedModel, examples: Sequence[Example]) -> None:

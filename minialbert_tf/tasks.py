@@ -144,7 +144,11 @@ class RegressionTask(_TextTask):
         return -report.scores["mse"]
 
 
-TASKS = {"ner": NerTask, "classification": ClassificationTask, "regression": RegressionTask}
+TASKS: dict[str, Callable[[Settings], Task]] = {
+    "ner": NerTask,
+    "classification": ClassificationTask,
+    "regression": RegressionTask,
+}
 
 
 def _check_parts(parts: dict[str, Any], settings: Settings) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from minialbert_tf.data.batching import BatchedExamples
 from minialbert_tf.data.features import text_examples
 from minialbert_tf.data.tables import Row
-from minialbert_tf.errors import DataError
+from minialbert_tf.errors import CheckpointError, DataError
 from minialbert_tf.models import MiniAlbertForSequenceClassification
 
 _BATCH_SIZE = 32
@@ -39,7 +39,12 @@ def evaluate_texts(
         rows: Texts with labels.
         regression: Whether the labels are numbers.
         max_length: Where longer texts are cut; None: at the most that the model takes.
+
+    Raises:
+        CheckpointError: If the model has no tokenizer.
     """
+    if model.tokenizer is None:
+        raise CheckpointError("The model must have its tokenizer: vocab.txt or tokenizer.json beside its config.json.")
     max_length = max_length or model.config.max_position_embeddings
     class_ids = None if regression else {label: number for number, label in enumerate(model.config.labels)}
     examples, _ = text_examples(rows, model.tokenizer, class_ids, max_length)

@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minialbert_tf.errors import DataError
-
 _EXAMPLES = """examples:
   minialbert evaluate --model ner.tflite --data bc5cdr
   minialbert evaluate --model my-model --data bc5cdr --part dev --json
@@ -32,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def add_columns(parser: argparse.ArgumentParser) -> None:
+def add_columns(parser: argparse._ActionsContainer) -> None:
     """Adds the names of a table's columns."""
     parser.add_argument("--text-column", default="sentence", help="column of the texts (default: sentence)")
     parser.add_argument("--pair-column", help="column of the second texts, for pairs")
@@ -70,8 +68,6 @@ def _texts(arguments: argparse.Namespace) -> Any:
         regression=regression,
     )
     model = MiniAlbertForSequenceClassification.from_pretrained(arguments.model)
-    if model.tokenizer is None:
-        raise DataError(f"The checkpoint must hold its tokenizer (vocab.txt). Received: {arguments.model}")
     if not regression:
         check_classes(rows, model.config.labels, path)
     return evaluate_texts(model, rows, regression)

@@ -1,6 +1,7 @@
 """`minialbert export`."""
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def run_tflite(arguments: argparse.Namespace) -> None:
         force=arguments.force,
     )
     if arguments.json:
-        print(json.dumps(card._asdict() if hasattr(card, "_asdict") else card.__dict__))
+        print(json.dumps(dataclasses.asdict(card)))
     else:
         size = arguments.output.stat().st_size / 1e6
         lengths = ", ".join(map(str, card.sequence_lengths))

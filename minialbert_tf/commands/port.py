@@ -3,8 +3,12 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minialbert_tf.errors import InputError
+
+if TYPE_CHECKING:
+    from minialbert_tf.models import PretrainedModel
 
 _KERAS = ".keras"
 _EXAMPLES = """examples:
@@ -51,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.target}: {type(model).__name__}, {model.count_params():,} parameters")
 
 
-def _load(source: str, head: str | None):  # type: ignore[no-untyped-def]
+def _load(source: str, head: str | None) -> "PretrainedModel":
     from tensorflow import keras
 
     from minialbert_tf import models
@@ -62,8 +66,8 @@ def _load(source: str, head: str | None):  # type: ignore[no-untyped-def]
     if path.suffix == _KERAS:
         try:
             model = keras.models.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path} must be a Keras archive of this package: {error}") from None
+        except Exception as error:  # Keras lets out whatever its parts say to a damaged archive
+            raise InputError(f"{path} must be a Keras archive of this package: {error}") from error
         if not isinstance(model, models.PretrainedModel):
             raise InputError(f"{path} must hold a model of this package. Received: {type(model).__name__}")
         return model

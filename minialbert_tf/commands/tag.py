@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 from minialbert_tf.errors import DataError, InputError
 from minialbert_tf.tagger import Tagger
@@ -40,12 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
     color = use_color(arguments.color)
     with open_tagger(arguments.model, arguments.threads) as tagger:
         texts, to_tag = tee(_texts(arguments))
-        for text, entities in zip(texts, tagger.stream(to_tag), strict=True):
+        typed = not arguments.text and not arguments.file and sys.stdin.isatty()
+        # The stream reads ahead, to fill batches; who types a line waits for its answer.
+        results = map(tagger, to_tag) if typed else tagger.stream(to_tag)
+        for text, entities in zip(texts, results, strict=True):
             if as_json:
-                line = {"text": text, "entities": [entity.to_json() for entity in entities]}
-                print(json.dumps(line, ensure_ascii=False))
+                print(_json_line({"text": text, "entities": [entity.to_json() for entity in entities]}), flush=typed)
             else:
-                print(highlight(text, entities, color=color))
+                print(highlight(text, entities, color=color), flush=typed)
 
 
 def use_color(choice: str = "auto") -> bool:
@@ -61,6 +64,16 @@ def open_tagger(model: str, threads: int = 1) -> Tagger:
     return Tagger.from_pretrained(model)
 
 
+def _json_line(value: Any) -> str:
+    """Returns JSON in characters that standard output can take, which a lone surrogate (a stray byte) never is."""
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        line = json.dumps(value)
+    return line
+
+
 def _texts(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.text:
         yield from arguments.text
@@ -69,6 +82,6 @@ def _texts(arguments: argparse.Namespace) -> Iterator[str]:
     with arguments.file.open("rb") if arguments.file else sys.stdin.buffer as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                yield line.decode("utf-8").rstrip("\r\n")
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise DataError(f"{name}:{number}: texts must be UTF-8 ({error.reason})") from None

@@ -1,6 +1,7 @@
 """From labelled sentences and texts to training examples."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from minialbert_tf.data.batching import Example
 from minialbert_tf.data.conll import Sentence
@@ -90,6 +91,6 @@ def text_examples(
         for number, text in enumerate(texts):
             ids += [*text, tokenizer.sep_id]
             types += [number] * (len(text) + 1)
-        label = row.label if class_ids is None else class_ids[str(row.label)]
+        label = cast(float, row.label) if class_ids is None else class_ids[str(row.label)]
         examples.append(Example(ids, label, types if row.pair is not None else None))
     return examples, shortened

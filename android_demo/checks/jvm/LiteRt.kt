@@ -8,28 +8,42 @@ import com.sun.jna.ptr.PointerByReference
 import minialbert.core.BucketRuntime
 import minialbert.core.Card
 
+private typealias Out = PointerByReference
+
 /** The part of LiteRT's C API that tagging needs, as of 2.3.0; every status other than 0 is an error. */
 @Suppress("FunctionName")
 private interface LiteRt : Library {
-    fun LiteRtCreateEnvironment(optionCount: Int, options: Pointer?, environment: PointerByReference): Int
-    fun LiteRtCreateModelFromFile(environment: Pointer, path: String, model: PointerByReference): Int
-    fun LiteRtCreateOptions(options: PointerByReference): Int
+    fun LiteRtCreateEnvironment(optionCount: Int, options: Pointer?, environment: Out): Int
+    fun LiteRtCreateModelFromFile(environment: Pointer, path: String, model: Out): Int
+    fun LiteRtCreateOptions(options: Out): Int
     fun LiteRtSetOptionsHardwareAccelerators(options: Pointer, accelerators: Int): Int
-    fun LiteRtCreateCompiledModel(environment: Pointer, model: Pointer, options: Pointer, compiled: PointerByReference): Int
+    fun LiteRtCreateCompiledModel(environment: Pointer, model: Pointer, options: Pointer, compiled: Out): Int
     fun LiteRtGetNumModelSignatures(model: Pointer, count: LongArray): Int
-    fun LiteRtGetModelSignature(model: Pointer, index: Long, signature: PointerByReference): Int
-    fun LiteRtGetSignatureKey(signature: Pointer, key: PointerByReference): Int
+    fun LiteRtGetModelSignature(model: Pointer, index: Long, signature: Out): Int
+    fun LiteRtGetSignatureKey(signature: Pointer, key: Out): Int
     fun LiteRtGetNumSignatureInputs(signature: Pointer, count: LongArray): Int
-    fun LiteRtGetSignatureInputName(signature: Pointer, index: Long, name: PointerByReference): Int
-    fun LiteRtGetSignatureInputTensorByIndex(signature: Pointer, index: Long, tensor: PointerByReference): Int
-    fun LiteRtGetSignatureOutputTensorByIndex(signature: Pointer, index: Long, tensor: PointerByReference): Int
+    fun LiteRtGetSignatureInputName(signature: Pointer, index: Long, name: Out): Int
+    fun LiteRtGetSignatureInputTensorByIndex(signature: Pointer, index: Long, tensor: Out): Int
+    fun LiteRtGetSignatureOutputTensorByIndex(signature: Pointer, index: Long, tensor: Out): Int
     fun LiteRtGetRankedTensorType(tensor: Pointer, type: Memory): Int
-    fun LiteRtGetCompiledModelInputBufferRequirements(compiled: Pointer, signature: Long, index: Long, result: PointerByReference): Int
-    fun LiteRtGetCompiledModelOutputBufferRequirements(compiled: Pointer, signature: Long, index: Long, result: PointerByReference): Int
-    fun LiteRtCreateManagedTensorBufferFromRequirements(environment: Pointer, type: Memory, requirements: Pointer, buffer: PointerByReference): Int
+    fun LiteRtGetCompiledModelInputBufferRequirements(model: Pointer, signature: Long, index: Long, result: Out): Int
+    fun LiteRtGetCompiledModelOutputBufferRequirements(model: Pointer, signature: Long, index: Long, result: Out): Int
+    fun LiteRtCreateManagedTensorBufferFromRequirements(
+        environment: Pointer,
+        type: Memory,
+        requirements: Pointer,
+        buffer: Out,
+    ): Int
     fun LiteRtLockTensorBuffer(buffer: Pointer, address: PointerByReference, mode: Int): Int
     fun LiteRtUnlockTensorBuffer(buffer: Pointer): Int
-    fun LiteRtRunCompiledModel(compiled: Pointer, signature: Long, inputCount: Long, inputs: Array<Pointer>, outputCount: Long, outputs: Array<Pointer>): Int
+    fun LiteRtRunCompiledModel(
+        compiled: Pointer,
+        signature: Long,
+        inputCount: Long,
+        inputs: Array<Pointer>,
+        outputCount: Long,
+        outputs: Array<Pointer>,
+    ): Int
     fun LiteRtDestroyTensorBuffer(buffer: Pointer)
     fun LiteRtDestroyCompiledModel(compiled: Pointer)
     fun LiteRtDestroyOptions(options: Pointer)
@@ -72,8 +86,8 @@ class NativeRuntime(library: String, modelFile: String, private val card: Card) 
         liteRt.LiteRtDestroyEnvironment(environment)
     }
 
-    private fun create(call: (PointerByReference) -> Int): Pointer {
-        val result = PointerByReference()
+    private fun create(call: (Out) -> Int): Pointer {
+        val result = Out()
         check(call(result))
         return result.value
     }
@@ -109,14 +123,14 @@ class NativeRuntime(library: String, modelFile: String, private val card: Card) 
             locked(inputs[inputNames.indexOf(name)], WRITE) { it.write(0, values, 0, values.size) }
 
         fun run(size: Int): FloatArray {
-            val arguments = inputs.toTypedArray()
-            check(liteRt.LiteRtRunCompiledModel(compiled, index, arguments.size.toLong(), arguments, 1, arrayOf(output)))
+            val count = inputs.size.toLong()
+            check(liteRt.LiteRtRunCompiledModel(compiled, index, count, inputs.toTypedArray(), 1, arrayOf(output)))
             return locked(output, READ) { it.getFloatArray(0, size) }
         }
 
         fun close() = (inputs + output).forEach(liteRt::LiteRtDestroyTensorBuffer)
 
-        private fun buffer(tensor: (PointerByReference) -> Int, requirements: (PointerByReference) -> Int): Pointer {
+        private fun buffer(tensor: (Out) -> Int, requirements: (Out) -> Int): Pointer {
             val type = Memory(TENSOR_TYPE_BYTES)
             check(liteRt.LiteRtGetRankedTensorType(create(tensor), type))
             val needed = create(requirements)

@@ -13,8 +13,8 @@ internal class Archive(val files: Map<String, ByteArray>, val start: Long)
  * Reads files from a zip archive that ends a larger file.
  *
  * The archive is hostile input: sizes are bounded before anything is unpacked, and whatever the exporter never writes
- * (comments, encryption, zip64, several disks, other methods than stored and deflated) is refused. java.util.zip.ZipFile
- * is not used because it opens no asset inside an APK.
+ * (comments, encryption, zip64, several disks, other methods than stored and deflated) is refused. It is not read with
+ * java.util.zip.ZipFile, which opens no asset inside an APK.
  *
  * @param limits the wanted files with the largest size of each
  * @throws InputException if there is no such archive, or it is damaged

@@ -45,8 +45,8 @@ internal class NormalizedText(capacity: Int) {
  * BERT's cleaning of texts, as Hugging Face's BertNormalizer does it: characters are deleted, turned into spaces,
  * surrounded by spaces (ideographs), decomposed and freed from marks (accents), and lower-cased.
  *
- * Unlike there, marks that remain after a decomposition are not sorted. Those are marks newer than Unicode 8 and a few
- * of musical notation, two of which would have to follow each other.
+ * Unlike there, marks are not sorted. That shows only beside marks that remain when accents are stripped: those newer
+ * than Unicode 8, and the stems and flags of musical notes.
  */
 internal class BertNormalizer(
     private val lowercase: Boolean,

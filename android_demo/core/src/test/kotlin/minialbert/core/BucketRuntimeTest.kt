@@ -13,7 +13,8 @@ class BucketRuntimeTest {
             runs.add(length)
             assertEquals(length, inputIds.size)
             assertEquals(length, attentionMask.size)
-            return FloatArray(length * columns) { (if (it % 2 == 0) inputIds[it / 2] else attentionMask[it / 2]).toFloat() }
+            val sources = listOf(inputIds, attentionMask)
+            return FloatArray(length * columns) { sources[it % 2][it / 2].toFloat() }
         }
 
         override fun close() = Unit

@@ -194,7 +194,7 @@ class BundleTest {
     private fun directoryOf(content: ByteArray) = uint(content, content.size - 22 + 16)
 
     private fun entriesOf(content: ByteArray, directory: Int): List<Int> =
-        generateSequence(directory) { it + 46 + ushort(content, it + 28) + ushort(content, it + 30) + ushort(content, it + 32) }
+        generateSequence(directory) { at -> at + 46 + intArrayOf(28, 30, 32).sumOf { ushort(content, at + it) } }
             .takeWhile { it < content.size - 22 }
             .toList()
 

@@ -19,7 +19,10 @@ class TaggerTest {
 
         override fun predict(sequence: IntArray): FloatArray {
             sequences.add(sequence.toList())
-            return FloatArray(sequence.size * labels) { if (it % labels == sequence[it / labels] % labels) 2f else it % labels / 2f }
+            return FloatArray(sequence.size * labels) {
+                val label = it % labels
+                if (label == sequence[it / labels] % labels) 2f else label / 2f
+            }
         }
 
         override fun close() = Unit

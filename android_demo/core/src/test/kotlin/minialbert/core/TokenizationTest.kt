@@ -31,8 +31,13 @@ class TokenizationTest {
 
     @Test
     fun vectorsTellTheSettingsApart() {
-        val results = Vectors.names.map { name -> Vectors.all.map { Vectors.tokenizer(name).encode(it["text"] as String).ids.toList() } }
-        for ((index, result) in results.withIndex()) for (other in results.drop(index + 1)) assertNotEquals(result, other)
+        val results = Vectors.names.map { name ->
+            val tokenizer = Vectors.tokenizer(name)
+            Vectors.all.map { tokenizer.encode(it["text"] as String).ids.toList() }
+        }
+        for ((index, result) in results.withIndex()) {
+            for (other in results.drop(index + 1)) assertNotEquals(result, other)
+        }
     }
 
     @Test

@@ -51,4 +51,6 @@ def sequences(
 
 def masked_inputs(input_ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
     """Builds the model's inputs from ids (B, T) and lengths (B,), [CLS] and [SEP] included."""
-    return {"input_ids": input_ids, "attention_mask": tf.sequence_mask(lengths, tf.shape(input_ids)[1], tf.int32)}
+    mask = tf.sequence_mask(lengths, tf.shape(input_ids)[1], tf.int32)
+    # Reshaping refuses lengths of another number than sequences, which the model would broadcast.
+    return {"input_ids": input_ids, "attention_mask": tf.reshape(mask, tf.shape(input_ids))}

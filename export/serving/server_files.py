@@ -22,10 +22,12 @@ model_config_list {
     "batching.config": """\
 # Requests that arrive within 2 ms run as one batch. Set num_batch_threads to the number of cores.
 # There are no allowed_batch_sizes: the graph takes any size, and filling a batch up would only cost time.
-max_batch_size { value: 32 }
+max_batch_size { value: 64 } # also the most texts that one request may have
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 1000 }
 num_batch_threads { value: 4 }
+# The parts of a split request could come back with different numbers of columns, which cannot be put together.
+enable_large_batch_splitting { value: false }
 # For signature "tokens": requests of different lengths run as one batch.
 pad_variable_length_inputs: true
 """,

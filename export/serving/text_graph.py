@@ -84,7 +84,7 @@ class TextGraph:
 
 
 def shorten(counts: list[tf.Tensor], room: int) -> list[tf.Tensor]:
-    """Returns how many pieces of each text fit, as `minialbert_tf.data.features.text_examples` cuts: the longest first.
+    """Returns how many pieces of each text fit, as `minialbert_tf.data.features.text_examples` cuts.
 
     Args:
         counts: Number of pieces of the texts (B,), and of their pairs if there are any.
@@ -92,11 +92,6 @@ def shorten(counts: list[tf.Tensor], room: int) -> list[tf.Tensor]:
     """
     if len(counts) == 1:
         return [tf.minimum(counts[0], room)]
-
-    def cut(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        excess = tf.maximum(first + second - room, 0)
-        shorter_first = tf.maximum(first - excess, first // 2)
-        shorter_second = tf.maximum(second - excess, second // 2)
-        return tf.where(first >= second, shorter_first, first), tf.where(first >= second, second, shorter_second)
-
-    return list(tf.while_loop(lambda first, second: tf.reduce_any(first + second > room), cut, counts))
+    first, second = counts
+    first = tf.minimum(first, tf.maximum(room - second, room // 2))
+    return [first, tf.minimum(second, room - first)]

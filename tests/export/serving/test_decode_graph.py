@@ -22,7 +22,9 @@ def spans(outputs):
     return [
         [
             (label.decode(), start // 10, end // 10 + 1)
-            for label, start, end in zip(*(outputs[name][index][:length] for name in ("labels", "starts", "ends")))
+            for label, start, end in zip(
+                *(outputs[name][index][:length] for name in ("labels", "starts", "ends")), strict=True
+            )
         ]
         for index, length in enumerate(outputs["lengths"])
     ]

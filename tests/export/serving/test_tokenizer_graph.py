@@ -76,9 +76,9 @@ def test_equals_the_tokenizer_for_the_characters_of_all_alphabets():
 
 
 def test_the_comparison_sees_a_different_tokenizer():
-    graph = GraphTokenizer(tokenizer("uncased_with_accents"))
+    graph = GraphTokenizer(tokenizer("cased_without_accents"))
     reference = tokenizer("uncased")
-    assert in_graph(graph, ["étude"]) != [expected(reference, "étude")]
+    assert in_graph(graph, ["Study"]) != [expected(reference, "Study")]
 
 
 def test_marks_in_another_order_than_the_canonical_are_the_one_known_difference():
@@ -89,7 +89,8 @@ def test_marks_in_another_order_than_the_canonical_are_the_one_known_difference(
 
 
 @pytest.mark.parametrize(
-    "text", [b"\xff\xfeab", b"a\xf0\x9f\x98", b"\xed\xa0\x80x", b"\xc0\xaf b", b"\xf8\x88\x80z", b"\xe2\x82", b"ab\xff c"]
+    "text",
+    [b"\xff\xfeab", b"a\xf0\x9f\x98", b"\xed\xa0\x80x", b"\xc0\xaf b", b"\xf8\x88\x80z", b"\xe2\x82", b"ab\xff c"],
 )
 def test_invalid_utf8_counts_as_in_python(text):
     reference = tokenizer("uncased")

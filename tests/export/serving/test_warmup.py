@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_export import LENGTH, ner_export, ner_model, text_export
+from serving_export import LENGTH, load, ner_export, ner_model, text_export
 
 from minialbert_tf.export.serving.warmup import BATCH_SIZES, SENTENCES, WARMUP_FILE
 
@@ -17,7 +17,7 @@ def read(folder):
 @pytest.mark.parametrize(("export", "signatures"), [(ner_export, 2), (text_export, 3)])
 def test_every_record_runs(export, signatures):
     folder = export()
-    functions = tf.saved_model.load(str(folder)).signatures
+    functions = load(folder).signatures
     seen = set()
     for log in read(folder):
         assert log.WhichOneof("log_type") == "predict_log"

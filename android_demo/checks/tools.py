@@ -156,7 +156,7 @@ def compile_kotlin(
         friends: Jars among them whose internal declarations are visible, as a module's are to its tests.
         use_jdk: Whether the JDK's classes are visible, or only those in the classpath.
     """
-    java = program("java", "default-jdk-headless")
+    java = program("java", "default-jre-headless")
     libraries = kotlin_libraries()
     sources = sorted(sources)
     classpath = [*classpath, *friends]
@@ -184,7 +184,7 @@ def java_program(main: str, classpath: Sequence[Path], properties: Mapping[str, 
     """Returns the command that runs a class, to which its arguments are to be added."""
     jars = os.pathsep.join(map(str, [*classpath, kotlin_libraries() / "kotlin-stdlib.jar"]))
     settings = [f"-D{name}={value}" for name, value in (properties or {}).items()]
-    return [program("java", "default-jdk-headless"), "-ea", *settings, "-cp", jars, main]
+    return [program("java", "default-jre-headless"), "-ea", *settings, "-cp", jars, main]
 
 
 def core_jar() -> Path:

@@ -41,15 +41,15 @@ internal class EntityStyle(private val context: Context, labels: List<String>) {
         return result
     }
 
-    /** Returns one line for each of the first entities. */
-    fun list(entities: List<Entity>): CharSequence {
+    /** Returns one line for each of the first entities, and one for the rest. */
+    fun list(entities: List<Entity>): List<String> {
         val percent = NumberFormat.getPercentInstance()
         val lines = entities.take(MAX_LINES).map {
             context.getString(R.string.entity, it.text, it.label, percent.format(it.score))
         }
         val left = entities.size - lines.size
         val rest = if (left > 0) listOf(context.getString(R.string.entities_left_out, left)) else emptyList()
-        return (lines + rest).joinToString("\n")
+        return lines + rest
     }
 
     private fun appendMarked(result: SpannableStringBuilder, mention: String, type: String) {

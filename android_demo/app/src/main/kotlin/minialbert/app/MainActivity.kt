@@ -10,8 +10,10 @@ import android.text.Editable
 import android.text.InputFilter
 import android.text.Spanned
 import android.text.TextWatcher
+import android.view.MotionEvent
 import android.view.View
 import android.widget.EditText
+import android.widget.LinearLayout
 import android.widget.TextView
 import android.widget.Toast
 import java.text.NumberFormat
@@ -31,6 +33,7 @@ class MainActivity : Activity() {
         session = retained ?: TaggingSession(applicationContext)
         input.filters = arrayOf(LengthLimit { say(getString(R.string.text_cut, MAX_TEXT_LENGTH)) })
         input.setText(session.text)
+        input.setOnTouchListener { _, event -> keepScrolling(event) }
         input.addTextChangedListener(Watcher { session.submit(it) })
         onClick(R.id.paste) { paste() }
         onClick(R.id.example) { input.setText(R.string.example_text) }
@@ -53,6 +56,13 @@ class MainActivity : Activity() {
         session.listener = null
         if (!isChangingConfigurations) session.close()
         super.onDestroy()
+    }
+
+    /** Lets a long text scroll inside its field; the screen around it would take the gesture for itself. */
+    private fun keepScrolling(event: MotionEvent): Boolean {
+        val overflows = input.canScrollVertically(1) || input.canScrollVertically(-1)
+        input.parent.requestDisallowInterceptTouchEvent(overflows && event.action != MotionEvent.ACTION_UP)
+        return false
     }
 
     /** Takes over the text that another app has sent. */
@@ -89,7 +99,7 @@ class MainActivity : Activity() {
         val style = EntityStyle(this, state.model.card.labels)
         setText(R.id.legend, style.legend(state.entities))
         setText(R.id.highlighted, style.highlight(state.text, state.entities))
-        setText(R.id.entities, style.list(state.entities))
+        setLines(R.id.entities, style.list(state.entities))
         setText(R.id.facts, factsOf(state.model))
     }
 
@@ -116,6 +126,13 @@ class MainActivity : Activity() {
 
     private fun setText(id: Int, text: CharSequence) {
         (view(id) as TextView).text = text
+    }
+
+    /** Shows each line in a view of its own, so that a screen reader reads them one by one. */
+    private fun setLines(id: Int, lines: List<String>) {
+        val list = view(id) as LinearLayout
+        list.removeAllViews()
+        for (line in lines) list.addView(TextView(this).apply { text = line })
     }
 
     private fun onClick(id: Int, action: () -> Unit) = view(id).setOnClickListener { action() }

@@ -3,47 +3,91 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-_EXAMPLES = """example:
+_TFLITE_EXAMPLE = """example:
   minialbert export tflite --model my-model --output ner.tflite --lengths 64 128 256
+"""
+_SAVED_MODEL_EXAMPLE = """example:
+  minialbert export saved-model --model my-model --output serving/ner
+"""
+_ANDROID_EXAMPLE = """example:
+  minialbert export android --model ner.tflite --project android_demo
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.epilog = _EXAMPLES
+    parser.epilog = f"{_TFLITE_EXAMPLE}{_SAVED_MODEL_EXAMPLE}{_ANDROID_EXAMPLE}".replace("\nexample:", "")
     formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
-    tflite = formats.add_parser(
-        "tflite",
-        help="one .tflite file for phones, with vocabulary and labels inside",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    tflite.add_argument("--model", required=True, help="checkpoint folder or hub id of a fine-tuned model")
+
+    def add(name: str, summary: str, example: str, run: Callable[[argparse.Namespace], None]) -> Any:
+        added = formats.add_parser(
+            name, help=summary, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        added.set_defaults(run=run)
+        return added
+
+    tflite = add("tflite", "one .tflite file for phones, vocabulary and labels inside", _TFLITE_EXAMPLE, run_tflite)
+    _add_model(tflite)
     tflite.add_argument("--output", required=True, type=Path, help="the .tflite file to write")
-    tflite.add_argument("--task", choices=("ner", "classification"), default="ner", help="the model's (default: ner)")
     tflite.add_argument("--quantization", choices=("int8", "float32"), default="int8", help="default: int8")
     tflite.add_argument(
         "--lengths", type=int, nargs="+", default=[64, 128, 256], help="one signature each (default: 64 128 256)"
     )
     tflite.add_argument("--force", action="store_true", help="replace an existing file")
     tflite.add_argument("--json", action="store_true", help="print the file's card as JSON")
-    tflite.set_defaults(run=run_tflite)
+
+    served = add("saved-model", "for TensorFlow Serving: text in, entities out", _SAVED_MODEL_EXAMPLE, run_saved_model)
+    _add_model(served)
+    served.add_argument("--output", required=True, type=Path, help="the folder NAME; the version goes into it")
+    served.add_argument("--version", type=int, help="version (default: the one after the highest that exists)")
+    served.add_argument("--force", action="store_true", help="replace an existing version")
+
+    android = add("android", "put a .tflite file into the Android demo or a copy of it", _ANDROID_EXAMPLE, run_android)
+    android.add_argument("--model", required=True, type=Path, help="the .tflite file")
+    android.add_argument("--project", type=Path, default=Path("android_demo"), help="default: android_demo")
+    android.add_argument("--force", action="store_true", help="replace the project's present model")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="checkpoint folder or hub id of a fine-tuned model")
+    parser.add_argument("--task", choices=("ner", "classification"), default="ner", help="the model's (default: ner)")
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    from minialbert_tf.models import MiniAlbertForSequenceClassification, MiniAlbertForTokenClassification
+
+    ner = arguments.task == "ner"
+    model_class = MiniAlbertForTokenClassification if ner else MiniAlbertForSequenceClassification
+    return model_class.from_pretrained(arguments.model)
+
+
+def run_saved_model(arguments: argparse.Namespace) -> None:
+    """Writes a SavedModel."""
+    from minialbert_tf.export.saved_model import export_saved_model
+
+    folder = export_saved_model(_load(arguments), arguments.output, version=arguments.version, force=arguments.force)
+    print(f"wrote {folder}")
+
+
+def run_android(arguments: argparse.Namespace) -> None:
+    """Copies a .tflite file into the app's assets."""
+    from minialbert_tf.export.android import export_android
+
+    print(f"wrote {export_android(arguments.model, arguments.project, arguments.force)}; now build the app again")
 
 
 def run_tflite(arguments: argparse.Namespace) -> None:
     """Writes a .tflite file."""
     from minialbert_tf.export.tflite import export_tflite
     from minialbert_tf.files import check_free
-    from minialbert_tf.models import MiniAlbertForSequenceClassification, MiniAlbertForTokenClassification
 
     check_free(arguments.output, arguments.force)  # before minutes of work
-    ner = arguments.task == "ner"
-    model_class = MiniAlbertForTokenClassification if ner else MiniAlbertForSequenceClassification
-    model = model_class.from_pretrained(arguments.model)
     card = export_tflite(
-        model,
+        _load(arguments),
         arguments.output,
         quantization=arguments.quantization,
         sequence_lengths=arguments.lengths,

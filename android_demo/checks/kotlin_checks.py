@@ -68,9 +68,9 @@ def check_end_to_end() -> str:
     speed = _speed(program, model, sentences)
     times = json.loads(printed)
     return (
-        f"identical: {sum(map(len, expected))} entities in {len(sentences)} sentences of {corpus} and "
-        f"{len(texts) - len(sentences)} other texts, {pieces} tokenizations; tokenizer {speed:.1f} MB/s; "
-        f"network {times['network_ms']:.0f} ms, all else {times['rest_ms']:.0f} ms"
+        f"identical with {model.name}: {sum(map(len, expected))} entities in {len(sentences)} sentences of {corpus} "
+        f"and {len(texts) - len(sentences)} other texts, {pieces} tokenizations; tokenizer {speed:.1f} MB/s; network "
+        f"{times['network_ms']:.0f} ms, all else {times['rest_ms']:.0f} ms"
     )
 
 
@@ -110,14 +110,14 @@ def piece_differences(texts: Sequence[str], expected: Sequence[Pieces], found: I
 
 def _check_entity_controls(texts: Sequence[str], entities: list[list[Entity]]) -> None:
     """Sees that the comparison notices changes, and that the texts give it something to compare."""
-    number = next(index for index, found in enumerate(entities) if found)
+    number = next((index for index, found in enumerate(entities) if found), None)
+    if number is None:
+        raise FailureError("The model must find something.")
     first, *rest = entities[number]
     for change in ({"label": first.label + "x"}, {"end": first.end + 1}, {"score": first.score - 1e-6}):
         changed = [*entities[:number], [replace(first, **change), *rest], *entities[number + 1 :]]
         if len(entity_differences(texts, entities, changed)) != 1:
             raise FailureError(f"The comparison must notice {change}.")
-    if {entity.label for found in entities for entity in found} != {"Chemical", "Disease"}:
-        raise FailureError("The model must find entities of both types.")
     pairs = [(text, entity) for text, found in zip(texts, entities, strict=True) for entity in found]
     if not any(character > "\uffff" for text, entity in pairs for character in text[: entity.start]):
         raise FailureError("Some entities must stand behind characters that are two UTF-16 units.")

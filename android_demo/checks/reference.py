@@ -11,9 +11,10 @@ from typing import Any
 
 from tokenizers.normalizers import BertNormalizer
 
-from android_demo.checks.tools import CACHE, ROOT, run
+from android_demo.checks.tools import CACHE, DEMO, KEY_LENGTH, ROOT, run
 from minialbert_tf.data.conll import read_conll
 from minialbert_tf.data.sample import sample_folder
+from minialbert_tf.export.android import ASSET
 from minialbert_tf.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -96,15 +97,17 @@ def character_tokenizers(characters: Sequence[str]) -> list[WordPieceTokenizer]:
 
 
 def model_file() -> Path:
-    """Returns a small int8 tagger with random weights, exported as users export theirs.
+    """Returns the app's model, or else a small int8 tagger with random weights, exported as users export theirs.
 
-    It is made anew when the package changes.
+    The latter is made anew when the package changes.
     """
+    if (DEMO / ASSET).is_file():
+        return DEMO / ASSET
     key = hashlib.sha256(Path(__file__).read_bytes())
     for folder in ("minialbert_tf", "export"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             key.update(path.read_bytes())
-    model = CACHE / f"model-{key.hexdigest()[:16]}.tflite"
+    model = CACHE / f"model-{key.hexdigest()[:KEY_LENGTH]}.tflite"
     if not model.is_file():
         for old in CACHE.glob("model-*.tflite"):
             old.unlink()

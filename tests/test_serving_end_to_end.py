@@ -148,7 +148,7 @@ def test_an_export_under_tf_keras_answers_the_same():
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from serving_export import TEXTS, brief, load, ner_export, entities, tagger\n"
         "import tensorflow as tf\n"
-        "assert tf.keras.__version__.startswith('2.')\n"
+        "assert 'tf_keras' in tf.keras.Model.__module__\n"
         "outputs = load(ner_export()).signatures['serving_default'](text=tf.constant(TEXTS))\n"
         "assert entities(TEXTS, outputs)[0] == [brief(found) for found in tagger()(TEXTS)]\n"
     )

@@ -3,18 +3,28 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test test-serving test-android clean
 
 demo: $(VENV)/.installed
 	$(BIN)/minialbert demo --output build/demo --force
 
-# Tests of the model itself run under Keras 3 and under tf-keras.
+# Tests of the model itself run under Keras 3 and under tf-keras. The Kotlin core is tested, too, where java and npm
+# are; what is skipped is said.
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -q tests/test_golden.py tests/test_models.py tests/test_losses.py
+	$(BIN)/python -m android_demo.checks.run core end-to-end
+
+# A real server process, thousands of requests: minutes.
+test-serving: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m serving
+
+# All that can be checked of the app without Android's own tools; ANDROID_FLAGS=--strict fails where a tool is absent.
+test-android: $(VENV)/.installed-dev
+	$(BIN)/python -m android_demo.checks.run $(ANDROID_FLAGS)
 
 clean:
 	rm -rf $(VENV) build

@@ -39,7 +39,7 @@ SIZES: dict[str, dict[str, Any]] = {
     )
 }
 # Defaults by what is trained; those of "full", a pre-trained model, are the original's.
-LEARNING_RATES = {"scratch": 1e-3, "full": 5e-5, "adapters": 5e-4}
+LEARNING_RATES = {"scratch": 5e-4, "full": 5e-5, "adapters": 5e-4}
 EPOCHS = {"scratch": 15, "full": 5, "adapters": 5}
 
 

@@ -67,7 +67,13 @@ def _train(sample: Path, output: Path, arguments: argparse.Namespace) -> None:
     from minialbert_tf.finetuning import Settings, finetune
 
     settings = Settings(
-        task="ner", data=str(sample), size="tiny", vocab_size=3000, epochs=arguments.epochs, seed=arguments.seed
+        task="ner",
+        data=str(sample),
+        size="tiny",
+        vocab_size=3000,
+        epochs=arguments.epochs,
+        learning_rate=1e-3,
+        seed=arguments.seed,
     )
     finetune(settings, output)
 

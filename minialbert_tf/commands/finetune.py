@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--epochs", type=int, help="default: 5; from scratch 15")
     training.add_argument("--batch-size", type=int, default=16, help="default: 16")
     training.add_argument(
-        "--learning-rate", type=float, help="peak (default: 5e-5; adapters only 5e-4; from scratch 1e-3)"
+        "--learning-rate", type=float, help="peak (default: 5e-5; adapters only and from scratch 5e-4)"
     )
     training.add_argument("--schedule", choices=("linear", "cosine"), default="cosine", help="decay (default: cosine)")
     training.add_argument("--warmup", type=float, default=0.1, help="share of the steps (default: 0.1)")

@@ -55,8 +55,7 @@ def write_table(folder: Path, kind: str, parts: dict[str, int] = PARTS, seed: in
         lines = ["id\tsentence\tother\tlabel"]
         for number in range(count):
             good = number % 2 == 0
-            words = [generator.choice(_OTHER) for _ in range(generator.randint(2, 8))]
-            words.insert(generator.randrange(len(words)), "aspirin" if good else "asthma")
+            words = ["aspirin" if good else "asthma"] * 3 + [generator.choice(_OTHER) for _ in range(number % 4)]
             label = f"{2.5 if good else 0.5}" if kind == "regression" else "yes" if good else "no"
             lines.append(f"{number}\t{' '.join(words)}\t{generator.choice(_OTHER)}\t{label}")
         (folder / f"{part}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from minialbert_tf import distillation as distillation
     from minialbert_tf import export as export
     from minialbert_tf.config import MiniAlbertConfig as MiniAlbertConfig
     from minialbert_tf.errors import CheckpointError as CheckpointError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from minialbert_tf.models import MiniAlbertModel as MiniAlbertModel
     from minialbert_tf.tagger import Entity as Entity
     from minialbert_tf.tagger import Tagger as Tagger
+    from minialbert_tf.teacher import BertForMaskedLM as BertForMaskedLM
+    from minialbert_tf.teacher import BertForTokenClassification as BertForTokenClassification
     from minialbert_tf.tokenization import WordPieceTokenizer as WordPieceTokenizer
 
 _HOME = {
@@ -32,10 +35,13 @@ _HOME = {
     "MiniAlbertModel": "models",
     "Entity": "tagger",
     "Tagger": "tagger",
+    "BertForMaskedLM": "teacher",
+    "BertForTokenClassification": "teacher",
     "WordPieceTokenizer": "tokenization",
 }
+_PACKAGES = ("distillation", "export")
 
-__all__ = [*_HOME, "__version__", "export"]
+__all__ = [*_HOME, *_PACKAGES, "__version__"]
 
 # In a checkout that is not installed, minialbert_tf.export is the folder export/ beside this package.
 _ROOT = Path(__file__).resolve().parent.parent
@@ -46,8 +52,8 @@ if (_ROOT / "setup.cfg").is_file():
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("minialbert-tf")
-    if name == "export":
-        return import_module("minialbert_tf.export")
+    if name in _PACKAGES:
+        return import_module(f"minialbert_tf.{name}")
     if name in _HOME:
         return getattr(import_module(f"minialbert_tf.{_HOME[name]}"), name)
     raise AttributeError(f"module 'minialbert_tf' has no attribute '{name}'")

@@ -196,6 +196,15 @@ class WordPieceTokenizer:
             token = word_id
         return WordPieces(pieces.ids, owners, first_of_word, first_of_token, len(words))
 
+    def same_as(self, other: "WordPieceTokenizer") -> bool:
+        """Returns whether both split every text into the same pieces with the same ids."""
+
+        def key(tokenizer: "WordPieceTokenizer") -> tuple[Any, ...]:
+            casing = (tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars)
+            return tokenizer.vocabulary, *casing
+
+        return key(self) == key(other)
+
     def save(self, folder: str | Path) -> None:
         """Writes the files from which `from_pretrained` and transformers' AutoTokenizer read the tokenizer.
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from minialbert_tf.checkpoints.hub import SAFETENSORS_FILE, resolve
-from minialbert_tf.checkpoints.names import Row
 from minialbert_tf.checkpoints.reader import find_weights, read_tensors, write_safetensors
 from minialbert_tf.config import CONFIG_FILE, TransformerConfig, read_json
 from minialbert_tf.errors import CheckpointError, InputError

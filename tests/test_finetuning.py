@@ -19,7 +19,7 @@ from tiny_runs import PARTS, save_checkpoint, write_ner, write_table
 from minialbert_tf import finetuning
 from minialbert_tf.config import MiniAlbertConfig
 from minialbert_tf.errors import CheckpointError, DataError, InputError
-from minialbert_tf.finetuning import Settings, finetune
+from minialbert_tf.finetuning import EPOCHS, LEARNING_RATES, Settings, finetune
 from minialbert_tf.models import MiniAlbertForSequenceClassification, MiniAlbertForTokenClassification
 from minialbert_tf.tokenization import WordPieceTokenizer
 from minialbert_tf.training import Trainer
@@ -152,13 +152,14 @@ def test_adapters_only_from_a_checkpoint_of_the_original(name, corpus, tmp_path)
 
 
 def test_defaults_follow_from_what_is_trained():
-    for changes, rate, epochs in (
-        ({}, 1e-3, 15),
-        ({"model": "folder"}, 5e-5, 5),
-        ({"model": "folder", "adapters_only": True}, 5e-4, 5),
+    for kind, changes in (
+        ("scratch", {}),
+        ("full", {"model": "folder"}),
+        ("adapters", {"model": "folder", "adapters_only": True}),
     ):
         filled = Settings("ner", "data", **changes).with_defaults()
-        assert (filled.learning_rate, filled.epochs) == (rate, epochs)
+        assert (filled.learning_rate, filled.epochs) == (LEARNING_RATES[kind], EPOCHS[kind])
+    assert len(set(LEARNING_RATES.values())) > 1
 
 
 def test_mixed_precision(checkpoint, corpus, tmp_path):

@@ -40,7 +40,9 @@ def server():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     script = Path(__file__).parent / "fixtures" / "kserve_server.py"
-    with subprocess.Popen([PYTHON, str(script), "ner", str(ner_export()), str(port)], cwd="/") as process:
+    with subprocess.Popen(
+        [Path(PYTHON).absolute(), str(script), "ner", str(ner_export()), str(port)], cwd="/"
+    ) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             wait_for(f"{url}/v1/models/ner", process)

@@ -230,6 +230,16 @@ def test_files(tmp_path):
     assert (text_export().parent / "serve" / "request_pairs.sh").is_file()
 
 
+def test_the_servers_settings_parse():
+    pytest.importorskip("tensorflow_serving.apis")
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    text = (ner_export().parent / "serve" / "models.config").read_text(encoding="utf-8")
+    (config,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
+    assert (config.name, config.base_path, config.model_platform) == ("ner", "/models/ner", "tensorflow")
+
+
 def test_request_examples_are_json():
     for folder, names in ((ner_export().parent, ("rows", "columns")), (text_export().parent, ("rows", "pairs"))):
         for name in names:

@@ -69,7 +69,8 @@ def test_loss_and_gradients_are_the_originals(name):
     }
     reference = dict(zip(expected["grad_names"], expected["grad_l2"], strict=True))
     # The original's names have the head's prefix before those of the encoder.
-    reference = {name if name in norms else name.removeprefix(model.naming.head_prefix): norm for name, norm in reference.items()}
+    prefix = model.naming.head_prefix
+    reference = {name if name in norms else name.removeprefix(prefix): norm for name, norm in reference.items()}
     assert reference.keys() == norms.keys()
     for theirs, norm in reference.items():
         assert norms[theirs] == pytest.approx(norm, rel=GRADIENT_TOLERANCE, abs=1e-7), theirs

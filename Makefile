@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A strict editable install links each file, so it is made anew when a folder gains or loses one.
+SOURCES := setup.cfg pyproject.toml $(shell find minialbert_tf export -type d -not -name __pycache__)
 
 .PHONY: demo test test-serving test-android clean
 
@@ -32,10 +34,10 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-dev: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[dev,serving]'
 	touch $@

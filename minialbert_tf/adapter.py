@@ -18,6 +18,8 @@ class BottleneckAdapter(keras.layers.Layer):
     Input and output shape: (B, L, H).
     """
 
+    built: bool
+
     def __init__(self, hidden_size: int, bottleneck_size: int, initializer_range: float = 0.02, **kwargs: Any) -> None:
         """Takes H, the bottleneck's width (H // reduction_factor) and the kernels' standard deviation."""
         super().__init__(**kwargs)

@@ -23,6 +23,8 @@ class SelfAttention(keras.layers.Layer):
     Output: (B, L, H), and the softmax maps (B, A, L, L) as they are before dropout.
     """
 
+    built: bool
+
     def __init__(
         self,
         hidden_size: int,

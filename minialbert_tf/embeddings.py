@@ -18,6 +18,8 @@ class FactorizedEmbeddings(keras.layers.Layer):
     Input: ids (B, L) int32 and, optionally, token type ids (B, L). Output: (B, L, H).
     """
 
+    built: bool
+
     def __init__(
         self,
         vocab_size: int,

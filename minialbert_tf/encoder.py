@@ -31,6 +31,8 @@ class TransformerBlock(keras.layers.Layer):
     Output: hidden states (B, L, H) and softmax maps (B, A, L, L).
     """
 
+    built: bool
+
     def __init__(
         self,
         hidden_size: int,
@@ -123,6 +125,8 @@ class RecursiveEncoder(keras.layers.Layer):
     Input: embeddings (B, L, H) and an attention bias (B, 1, 1, L).
     Output: the N+1 hidden states (B, L, H), the input first, and the N softmax maps (B, A, L, L).
     """
+
+    built: bool
 
     def __init__(
         self,

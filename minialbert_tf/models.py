@@ -109,7 +109,7 @@ class _Head(Head):
         recursive = self.encoder.recursive_encoder
         adapters = [*recursive.attention_adapters, *recursive.feed_forward_adapters]
         head = [layer for layer in self.layers if layer is not self.encoder]
-        return TrainableReport.count(
+        return TrainableReport.of(
             {"embeddings": [self.encoder.embeddings], "block": [recursive.block], "adapters": adapters, "head": head}
         )
 

@@ -18,7 +18,7 @@ class TrainableReport(NamedTuple):
     parts: tuple[Part, ...]
 
     @classmethod
-    def count(cls, layers: Mapping[str, Sequence[Any]]) -> "TrainableReport":
+    def of(cls, layers: Mapping[str, Sequence[Any]]) -> "TrainableReport":
         """Counts the parameters of the Keras layers of each part."""
 
         def size(weights: Sequence[Any]) -> int:

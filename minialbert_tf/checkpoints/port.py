@@ -169,7 +169,9 @@ def _modern(
     problems = []
     for second, first in model.tied.items():
         first = model.naming.in_file(first, prefix)
-        array = modern.pop(second, None)
-        if array is not None and not np.array_equal(modern.setdefault(first, array), array):
+        if second not in modern:
+            continue
+        array = modern.pop(second)
+        if not np.array_equal(modern.setdefault(first, array), array):
             problems.append(f"untied {second}: must equal {first}")
     return modern, problems

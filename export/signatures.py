@@ -1,41 +1,41 @@
-"""The model as a SavedModel with one signature for each length of sequence, the form that the converter reads."""
+"""The SavedModel with one signature for each length of sequence, which is what the converter reads."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from minialbert_tf.models import MiniAlbertForSequenceClassification, PretrainedModel
+if TYPE_CHECKING:
+    from minialbert_tf.export.graph import InferenceGraph
 
 
 def signature_name(length: int) -> str:
-    """Returns the name of the signature for sequences of `length` tokens."""
+    """Returns the name of the signature for sequences of `length` tokens, or of up to so many."""
     return f"length_{length}"
 
 
-def input_names(model: PretrainedModel) -> tuple[str, ...]:
-    """Returns the inputs of a signature: token types matter only where texts come in pairs."""
-    pairs = isinstance(model, MiniAlbertForSequenceClassification)
-    return ("input_ids", "attention_mask", *(["token_type_ids"] if pairs else []))
+def save_signatures(graph: "InferenceGraph", folder: Path, lengths: Sequence[int], dynamic: bool) -> None:
+    """Writes a SavedModel whose signatures take int32 (1, L) inputs and return `logits`.
 
-
-def save_signatures(model: PretrainedModel, folder: Path, lengths: Sequence[int]) -> None:
-    """Writes a SavedModel whose signatures take int32 [1, L] inputs and return `logits`, for each L of `lengths`."""
+    Args:
+        graph: The network.
+        folder: Where to write.
+        lengths: The L of each signature.
+        dynamic: Whether L is free; its length then only names a signature.
+    """
     module = tf.Module()
     # The variables alone: a tracked Keras 3 model brings functions that assign to them, and the converter then keeps
     # every weight as a mutable variable.
-    module.weights = [tf_variable(variable) for variable in model.variables]
-    signatures = {signature_name(length): _function(model, length) for length in lengths}
+    module.weights = graph.variables
+    signatures = {signature_name(length): _function(graph, None if dynamic else length) for length in lengths}
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-def _function(model: PretrainedModel, length: int) -> Callable[..., dict[str, tf.Tensor]]:
-    names = input_names(model)
-
-    @tf.function(input_signature=[tf.TensorSpec((1, length), tf.int32, name=name) for name in names])
+def _function(graph: "InferenceGraph", length: int | None) -> Callable[..., dict[str, tf.Tensor]]:
+    @tf.function(input_signature=[tf.TensorSpec((1, length), tf.int32, name=name) for name in graph.input_names])
     def run(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"logits": model(dict(zip(names, inputs, strict=True)), training=False)}
+        return {"logits": graph.logits(*inputs)}
 
     return run
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minialbert_tf.export.recipes import GRAPHS, RECIPES
+
 _TFLITE_EXAMPLE = """example:
   minialbert export tflite --model my-model --output ner.tflite --lengths 64 128 256
 """
@@ -33,10 +35,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tflite = add("tflite", "one .tflite file for phones, vocabulary and labels inside", _TFLITE_EXAMPLE, run_tflite)
     _add_model(tflite)
     tflite.add_argument("--output", required=True, type=Path, help="the .tflite file to write")
-    tflite.add_argument("--quantization", choices=("int8", "float32"), default="int8", help="default: int8")
     tflite.add_argument(
-        "--lengths", type=int, nargs="+", default=[64, 128, 256], help="one signature each (default: 64 128 256)"
+        "--quantization",
+        choices=RECIPES,
+        default="int8",
+        help=f"{'; '.join(f'{recipe.name}: {recipe.summary}' for recipe in RECIPES.values())} (default: int8)",
     )
+    tflite.add_argument(
+        "--lengths",
+        type=int,
+        nargs="+",
+        help="one signature each (default: 32 64 128 256 512, as far as the model goes)",
+    )
+    tflite.add_argument(
+        "--graph",
+        choices=GRAPHS,
+        default="unrolled",
+        help="unrolled, for every delegate, or loop, lean where weights cannot be cached (default: unrolled)",
+    )
+    tflite.add_argument(
+        "--dynamic", action="store_true", help="one signature for any length up to the longest, for CPUs"
+    )
+    tflite.add_argument("--recursions", type=int, help="apply the block so often (default: as the model does)")
     tflite.add_argument("--force", action="store_true", help="replace an existing file")
     tflite.add_argument("--json", action="store_true", help="print the file's card as JSON")
 
@@ -92,6 +112,9 @@ def run_tflite(arguments: argparse.Namespace) -> None:
         quantization=arguments.quantization,
         sequence_lengths=arguments.lengths,
         force=arguments.force,
+        graph=arguments.graph,
+        dynamic=arguments.dynamic,
+        recursions=arguments.recursions,
     )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(card)))

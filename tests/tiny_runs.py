@@ -1,5 +1,6 @@
 """Small corpora and checkpoints for tests of whole runs."""
 
+import json
 import random
 from pathlib import Path
 
@@ -72,3 +73,9 @@ def save_checkpoint(folder: Path, data: Path, **changes) -> Path:
     model.tokenizer = tokenizer
     model.save_pretrained(folder)
     return folder
+
+
+def change_config(folder: Path, **changes) -> None:
+    """Rewrites the config.json of a checkpoint."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

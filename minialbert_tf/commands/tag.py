@@ -57,7 +57,7 @@ def use_color(choice: str = "auto") -> bool:
 
 
 def open_tagger(model: str, threads: int = 1) -> Tagger:
-    """Opens what `--model` names: a .tflite file, a SavedModel, or a checkpoint."""
+    """Opens what `--model` names: a .tflite file or a checkpoint."""
     path = Path(model)
     if path.suffix == ".tflite":
         return Tagger.from_tflite(path, threads)

@@ -89,7 +89,7 @@ def test_float32_agrees_with_keras_in_every_bucket(files, model):
 
 def test_one_perturbed_weight_is_noticed(files, model):
     kernel = model.encoder.recursive_encoder.feed_forward_adapters[-1].down.kernel
-    before = np.array(kernel)
+    before = np.asarray(kernel)
     changed = before.copy()
     changed[0, 0] += 0.1
     kernel.assign(changed)

@@ -56,12 +56,11 @@ def tiny_model(tmp_path_factory) -> TinyModel:
 
 
 @pytest.fixture(scope="session")
-def tiny_tagger_file(tmp_path_factory) -> Path:
-    """A .tflite of a random MiniALBERT with the labels O, B-X and I-X, through the real exporter."""
+def tiny_tagger():
+    """A random MiniALBERT for the labels O, B-X and I-X, with a tokenizer."""
     from tensorflow import keras
 
     from minialbert_tf.config import MiniAlbertConfig
-    from minialbert_tf.export.tflite import export_tflite
     from minialbert_tf.models import MiniAlbertForTokenClassification
 
     keras.utils.set_random_seed(1)
@@ -77,7 +76,16 @@ def tiny_tagger_file(tmp_path_factory) -> Path:
         id2label={0: "O", 1: "B-X", 2: "I-X"},
         initializer_range=0.5,
     )
-    path = tmp_path_factory.mktemp("tagger") / "ner.tflite"
     model = MiniAlbertForTokenClassification(config)
-    export_tflite(model, path, tokenizer=tokenizer, quantization="float32", sequence_lengths=(16, 32))
+    model.tokenizer = tokenizer
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_tagger_file(tmp_path_factory, tiny_tagger) -> Path:
+    """`tiny_tagger` as a .tflite, through the real exporter."""
+    from minialbert_tf.export.tflite import export_tflite
+
+    path = tmp_path_factory.mktemp("tagger") / "ner.tflite"
+    export_tflite(tiny_tagger, path, quantization="float32", sequence_lengths=(16, 32))
     return path

@@ -35,6 +35,15 @@ def test_tflite(folder, capsys, tiny_tagger_file):
     assert capsys.readouterr().out  # random weights: some word is an entity
 
 
+def test_serving(folder, capsys, tiny_tagger):
+    pytest.importorskip("tensorflow_text")
+    from minialbert_tf.export import export_saved_model
+
+    export_saved_model(tiny_tagger, "serving/ner")
+    exec(SNIPPETS["serving"], {})
+    assert "Entity(" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_accepted(command):
     _parser().parse_args(shlex.split(command)[1:])

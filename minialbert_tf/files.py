@@ -20,9 +20,11 @@ def check_free(path: str | Path, force: bool = False) -> Path:
         force: Whether replacing an existing one is wanted.
 
     Raises:
-        InputError: If it exists (an empty folder counts as free) and `force` is false.
+        InputError: If it exists (an empty folder counts as free) and `force` is false, or has no name of its own.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        raise InputError(f"The output must have a name, which takes its place when all is written. Received: {path}")
     occupied = any(path.iterdir()) if path.is_dir() else path.exists()
     if occupied and not force:
         raise InputError(f"The output must not exist yet; use force (--force) to replace it. Received: {path}")

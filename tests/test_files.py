@@ -1,3 +1,8 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from minialbert_tf.errors import InputError
@@ -35,3 +40,44 @@ def test_what_exists_is_refused_without_force(tmp_path):
         check_free(tmp_path)
     (tmp_path / "empty").mkdir()
     assert check_free(tmp_path / "empty") == tmp_path / "empty"
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_an_output_needs_a_name(name, force, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="must have a name"):
+        check_free(name, force)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from minialbert_tf.files import replacing
+
+target, kind, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+with replacing(target, force=True) as path:
+    if moment == "before": os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "folder": path.mkdir()
+    file = path / "content" if kind == "folder" else path
+    file.write_text("half")
+    if moment == "within": os.kill(os.getpid(), signal.SIGKILL)
+    file.write_text("half and half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("moment", "expected"), [("before", "old"), ("within", "old"), ("after", "half and half")])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_killed_process_leaves_the_old_or_the_new(kind, moment, expected, tmp_path):
+    target = tmp_path / "target"
+    content = target / "content" if kind == "folder" else target
+    content.parent.mkdir(exist_ok=True)
+    content.write_text("old")
+    command = [sys.executable, "-c", KILLED, target, kind, moment]
+    result = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert content.read_text() == expected
+    with replacing(target, force=True) as path:  # what the dead process left does not matter
+        path.write_text("new")
+    assert target.read_text() == "new"

@@ -1,0 +1,96 @@
+"""Masked-LM batches made on the fly: 15 % of the pieces are to be guessed."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from minialbert_tf.data.batching import BUCKET_LENGTHS, Batch, pad
+from minialbert_tf.data.text_windows import Windows
+from minialbert_tf.errors import InputError
+from minialbert_tf.losses import IGNORED_LABEL
+from minialbert_tf.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
+
+# Of the chosen pieces 80 % become [MASK] and 10 % a random piece; the rest stay (BERT, arXiv 1810.04805, 3.1).
+_MASK_SHARE = 0.8
+_RANDOM_SHARE = 0.1
+
+
+class Masking:
+    """Chooses a share of the pieces of each row and hides them; never a special token.
+
+    Attributes:
+        rate: The share; in each row the number of pieces is rounded, but at least 1.
+        pad_id: The id of [PAD].
+    """
+
+    def __init__(self, tokenizer: WordPieceTokenizer, rate: float = 0.15) -> None:
+        """Takes the tokenizer whose [MASK] and other pieces stand in.
+
+        Raises:
+            InputError: If the rate is not between 0 and 1.
+        """
+        if not 0 < rate < 1:
+            raise InputError(f"The share of masked pieces must be between 0 and 1. Received: {rate}")
+        self.rate = rate
+        self.pad_id = tokenizer.pad_id
+        self._mask_id = tokenizer.mask_id
+        self._special = np.isin(tokenizer.vocabulary, SPECIAL_TOKENS)  # by id
+        self._ordinary = np.flatnonzero(~self._special).astype(np.int32)
+
+    def most(self, length: int) -> int:
+        """Returns how many positions of a row of `length`, [CLS] and [SEP] included, are masked at most."""
+        return max(1, round(self.rate * (length - 2)))
+
+    def apply(self, ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Masks a batch.
+
+        Args:
+            ids: Piece ids (B, L), padded with [PAD].
+            random: Decides everything.
+
+        Returns:
+            The ids with the chosen ones hidden, and labels (B, L): what stood there, -100 at the other positions.
+        """
+        eligible = ~self._special[ids]
+        counts = eligible.sum(axis=1)
+        wanted = np.minimum(np.maximum(np.rint(self.rate * counts), 1), counts)
+        ranks = np.where(eligible, random.random(ids.shape), 2.0).argsort(axis=1).argsort(axis=1)
+        chosen = ranks < wanted[:, None]
+        fate = random.random(ids.shape)
+        masked = np.where(chosen & (fate < _MASK_SHARE), self._mask_id, ids)
+        replaced = chosen & (fate >= _MASK_SHARE) & (fate < _MASK_SHARE + _RANDOM_SHARE)
+        masked[replaced] = random.choice(self._ordinary, replaced.sum())
+        return masked.astype(np.int32), np.where(chosen, ids, IGNORED_LABEL).astype(np.int32)
+
+
+class MaskedBatches:
+    """An endless sequence of masked batches, of which number s depends on the seed and s alone."""
+
+    def __init__(self, windows: Windows, masking: Masking, batch_size: int, seed: int = 0) -> None:
+        """Takes the windows, what is masked in them, and how many make a batch."""
+        self._windows = windows
+        self._masking = masking
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def dataset(self, first: int = 0) -> tf.data.Dataset:
+        """Returns the batches from number `first` on: inputs and labels of shape (B, L)."""
+        grid = tf.TensorSpec((self._batch_size, None), tf.int32)
+        signature = ({"input_ids": grid, "attention_mask": grid}, grid)
+        return tf.data.Dataset.from_generator(lambda: self.batches(first), output_signature=signature).prefetch(4)
+
+    def batches(self, first: int = 0) -> Iterator[Batch]:
+        """Yields the batches from number `first` on."""
+        stream = self._windows.stream(first * self._batch_size)
+        for number, window in enumerate(stream, start=first):
+            rows = [window, *(next(stream) for _ in range(self._batch_size - 1))]
+            length = self._padded_length(max(map(len, rows)))
+            ids = pad([row.tolist() for row in rows], length, self._masking.pad_id)
+            mask = pad([[1] * len(row) for row in rows], length)
+            ids, labels = self._masking.apply(ids, np.random.default_rng((self._seed, number)))
+            yield {"input_ids": ids, "attention_mask": mask}, labels
+
+    def _padded_length(self, longest: int) -> int:
+        most = self._windows.plan.length
+        return next((bucket for bucket in BUCKET_LENGTHS if longest <= bucket < most), most)

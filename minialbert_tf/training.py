@@ -103,6 +103,44 @@ class _State(NamedTuple):
     loss: float = 0.0
 
 
+class SavedState:
+    """The variables of a model and its optimizer, and where its training stands: one file, replaced in one step."""
+
+    def __init__(self, model: keras.Model, folder: Path) -> None:
+        """Takes a compiled model and the working folder."""
+        self._model = model
+        self._path = folder / _STATE
+
+    def save(self, position: Any) -> None:
+        """Writes the variables and `position`, a JSON value."""
+        arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(self._variables())}
+        with replacing(self._path, force=True) as path, path.open("wb") as file:
+            np.savez(file, state=np.array(json.dumps(position)), **arrays)
+
+    def restore(self) -> Any:
+        """Sets the variables and returns the position, or None if nothing is saved.
+
+        Raises:
+            InputError: If the file is damaged or of another model.
+        """
+        if not self._path.is_file():
+            return None
+        try:
+            with np.load(self._path) as saved:
+                for index, variable in enumerate(self._variables()):
+                    variable.assign(saved[f"v{index}"])
+                return json.loads(str(saved["state"]))
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(
+                "The saved state must be whole and of this very model; use --restart to begin anew. "
+                f"Received: {self._path} ({error})"
+            ) from error
+
+    def _variables(self) -> list[Any]:
+        self._model.optimizer.build(self._model.trainable_variables)  # does nothing the second time
+        return [*self._model.variables, *self._model.optimizer.variables]
+
+
 class Trainer:
     """Runs `model.fit` epoch by epoch, keeps the best epoch, and can be killed and started again at any time.
 
@@ -127,6 +165,7 @@ class Trainer:
         self._epochs = epochs
         self._evaluate = evaluate
         self._folder = folder
+        self._saved = SavedState(model, folder)
         self.save_seconds = save_seconds
 
     def run(self) -> tuple[tuple[Epoch, ...], Path]:
@@ -178,30 +217,15 @@ class Trainer:
 
     def save(self, state: _State) -> None:
         """Replaces the saved state in one step."""
-        arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(self._variables())}
-        with replacing(self._folder / _STATE, force=True) as path, path.open("wb") as file:
-            np.savez(file, state=np.array(json.dumps(state)), **arrays)
+        self._saved.save(state)
 
     def _restore(self) -> _State:
-        path = self._folder / _STATE
-        if not path.is_file():
+        saved = self._saved.restore()
+        if saved is None:
             return _State()
-        try:
-            with np.load(path) as saved:
-                for index, variable in enumerate(self._variables()):
-                    variable.assign(saved[f"v{index}"])
-                step, epochs, loss = json.loads(str(saved["state"]))
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"The saved state must be whole and of this very model; use --restart to begin anew. Received: {path} "
-                f"({error})"
-            ) from error
+        step, epochs, loss = saved
         say(f"resuming after step {step} of {self._epochs * self._batches.steps}")
         return _State(step, tuple(Epoch(*epoch) for epoch in epochs), loss)
-
-    def _variables(self) -> list[Any]:
-        self._model.optimizer.build(self._model.trainable_variables)  # does nothing the second time
-        return [*self._model.variables, *self._model.optimizer.variables]
 
 
 def _best(epochs: Sequence[Epoch]) -> Epoch:

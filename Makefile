@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # A strict editable install links each file, so it is made anew when a folder gains or loses one.
 SOURCES := setup.cfg pyproject.toml $(shell find minialbert_tf export -type d -not -name __pycache__)
 
+BOTH_FLAVOURS := tests/test_golden.py tests/test_models.py tests/test_losses.py
+
 .PHONY: demo test test-serving test-android clean
 
 demo: $(VENV)/.installed
@@ -16,8 +18,8 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
-	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -q tests/test_golden.py tests/test_models.py tests/test_losses.py
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile $(BOTH_FLAVOURS)
 	$(BIN)/python -m android_demo.checks.run core end-to-end
 
 # A real server process, thousands of requests: minutes.

@@ -45,6 +45,9 @@ class GraphTokenizer:
     tensorflow-text's whole FastBertTokenizer would keep control characters, U+200B and U+FFFD, take "[UNK]" in a text
     for the special token, count a word's length in bytes, and always lower-case and strip accents together. Invalid
     UTF-8 counts as U+FFFD, as in Python's `errors="replace"`.
+
+    Characters are looked up one by one, which stripping accents is not quite: it also puts combining marks into
+    canonical order. This shows only for marks that are not stripped themselves and stand in another order.
     """
 
     def __init__(self, tokenizer: WordPieceTokenizer) -> None:

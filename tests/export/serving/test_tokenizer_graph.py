@@ -1,4 +1,5 @@
 import random
+import unicodedata
 
 import numpy as np
 import pytest
@@ -45,18 +46,26 @@ def in_graph(graph, texts):
     encoded = [text if isinstance(text, bytes) else text.encode() for text in texts]
     words = type(graph(tf.constant(["a"])))(*(value.numpy() for value in function(tf.constant(encoded, tf.string))))
     results, piece = [], 0
-    for index, count in enumerate(words.piece_counts):
-        chosen = words.texts == index
+    borders = np.searchsorted(words.texts, np.arange(len(texts) + 1))
+    for count, begin, end in zip(words.piece_counts, borders[:-1], borders[1:], strict=True):
+        chosen = slice(begin, end)
         spans = zip(words.first_pieces[chosen] - piece, words.starts[chosen], words.ends[chosen], strict=True)
         results.append((words.piece_ids[piece : piece + count].tolist(), [tuple(map(int, span)) for span in spans]))
         piece += count
     return results
 
 
+def in_canonical_order(text):
+    return unicodedata.normalize("NFD", text) == "".join(unicodedata.normalize("NFD", c) for c in text)
+
+
 def differing(name, texts):
+    """Returns the texts that are tokenized otherwise, apart from the one known cause."""
     reference = tokenizer(name)
     results = in_graph(GraphTokenizer(reference), texts)
-    return [text for text, result in zip(texts, results, strict=True) if result != expected(reference, text)]
+    pairs = [(text, result) for text, result in zip(texts, results, strict=True) if in_canonical_order(text)]
+    assert len(pairs) > 0.9 * len(texts)
+    return [text for text, result in pairs if result != expected(reference, text)]
 
 
 @pytest.mark.parametrize("name", ["uncased", "cased_without_accents"])
@@ -81,11 +90,16 @@ def test_the_comparison_sees_a_different_tokenizer():
     assert in_graph(graph, ["Study"]) != [expected(reference, "Study")]
 
 
-def test_marks_in_another_order_than_the_canonical_are_the_one_known_difference():
-    pieces = [*SPECIAL_TOKENS, "a", "##\U0001d165", "##\U0001d16d"]
-    reference = WordPieceTokenizer(pieces, lowercase=True)
-    ids, words = expected(reference, "a\U0001d16d\U0001d165")
-    assert in_graph(GraphTokenizer(reference), ["a\U0001d16d\U0001d165"]) == [([ids[0], ids[2], ids[1]], words)]
+def test_marks_that_are_kept_in_another_order_than_the_canonical_are_the_one_known_difference():
+    reference = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "##\U0001d165", "##\U0001d16d"], lowercase=True)
+    text = "a\U0001d16d\U0001d165"  # neither is stripped
+    ids, words = expected(reference, text)
+    assert in_graph(GraphTokenizer(reference), [text]) == [([ids[0], ids[2], ids[1]], words)]
+    text = "a\u034a\u1b44"  # the first is stripped
+    ids, words = expected(reference, text)
+    ((found_ids, found_words),) = in_graph(GraphTokenizer(reference), [text])
+    assert not in_canonical_order(text)
+    assert found_ids == ids and found_words == [(0, 0, 3)] != words
 
 
 @pytest.mark.parametrize(

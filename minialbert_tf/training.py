@@ -281,7 +281,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any], restart: bool = False
     """
     path = folder / _SETTINGS
     if not path.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"The working folder must be free; move what is there, it is not of a run. Received: {folder}")
+        raise InputError(f"The working folder must be free or of a run; move what is there. Received: {folder}")
     if restart or not path.is_file():
         with replacing(folder, force=True) as new:
             new.mkdir()

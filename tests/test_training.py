@@ -2,6 +2,8 @@ import itertools
 import json
 import math
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +97,14 @@ def values(model):
 
 def saved_values(folder):
     return [np.load(folder / "table.npy")]
+
+
+def state_of(folder):
+    """Number of epochs that the saved state has done."""
+    if not (folder / "state.npz").is_file():
+        return 0
+    with np.load(folder / "state.npz") as state:
+        return len(json.loads(str(state["state"]))[1])
 
 
 def assert_equal(first, second):
@@ -261,6 +271,57 @@ def test_the_best_epoch_of_a_lost_moment_does_not_count(whole, tmp_path, monkeyp
     with pytest.raises(AssertionError):
         assert_equal(saved_values(best), values(whole[0]))
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["epoch-1", "state.npz"]
+
+
+class Dead(BaseException):
+    pass
+
+
+class Mortal:
+    """Lets a process die at one of its changes to a folder: from then on it changes nothing, not even to clean up."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder = str(folder)
+        self.count = 0
+        self.last = None
+        self.real = {name: getattr(os, name) for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir")}
+        for name in self.real:
+            monkeypatch.setattr(os, name, self.mortal(name))
+
+    def mortal(self, name):
+        def change(*arguments, **keywords):
+            if name == "fsync" or "dir_fd" in keywords or str(arguments[0]).startswith(self.folder):
+                self.count += 1
+                if self.last is not None and self.count >= self.last:
+                    raise Dead
+            return self.real[name](*arguments, **keywords)
+
+        return change
+
+    def run(self, last=None):
+        self.count, self.last = 0, last
+        scores = iter([0.3, 0.8, 0.5])
+        return train(Path(self.folder), evaluate=lambda: next(scores), save_seconds=1e9)
+
+
+def test_a_process_may_die_at_any_change_to_its_folder(tmp_path, monkeypatch):
+    scores = {1: 0.3, 2: 0.8, 3: 0.5}
+    mortal = Mortal(tmp_path / "run", monkeypatch)
+    expected, epochs, _ = mortal.run()
+    changes = mortal.count
+    assert changes > 20
+    for last in range(2, changes + 1, 3):
+        mortal.last = None
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(Dead):
+            mortal.run(last)
+        mortal.last = None
+        done = state_of(tmp_path / "run")
+        remaining = iter([scores[number] for number in range(done + 1, EPOCHS + 1)])
+        model, found, best = train(tmp_path / "run", evaluate=lambda scores=remaining: next(scores))
+        assert [epoch[:3] for epoch in found] == [epoch[:3] for epoch in epochs], last
+        assert_equal(values(model), values(expected))
+        assert best.name == "epoch-2" and (best / "table.npy").is_file()
 
 
 def test_a_run_that_is_over_has_nothing_to_do(whole, tmp_path):

@@ -23,8 +23,8 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m android_demo.checks.run core end-to-end
 
 # A real server process, thousands of requests: minutes.
-test-serving: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -m serving
+test-serving: $(VENV)/.installed-dev build/kserve/.installed
+	KSERVE_PYTHON=build/kserve/bin/python $(BIN)/python -m pytest -q -m serving
 
 # All that can be checked of the app without Android's own tools; ANDROID_FLAGS=--strict fails where a tool is absent.
 test-android: $(VENV)/.installed-dev
@@ -41,5 +41,11 @@ $(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[dev,serving]'
+	$(BIN)/pip install --quiet --editable '.[dev,serving,serving-client]'
+	touch $@
+
+build/kserve/.installed:
+	$(PYTHON) -m venv build/kserve
+	build/kserve/bin/pip install --quiet kserve==0.21.0 tensorflow-cpu==2.21.0
+	build/kserve/bin/pip install --quiet --no-deps tensorflow-text==2.21.1
 	touch $@

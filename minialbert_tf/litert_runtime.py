@@ -8,24 +8,25 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.options import CpuOptions, Options
+from ai_edge_litert.tensor_buffer import TensorBuffer
 
 from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import Bundle, read_bundle
 from minialbert_tf.native_logs import quiet_stderr
+from minialbert_tf.weight_cache import packed_weights
 
 _INPUTS = ("input_ids", "attention_mask")
 _OUTPUT = "logits"
-# XNNPACK packs a weight once instead of once per use and signature: a full-size model of three signatures loads in
-# 25 ms instead of 210 ms and takes 18 MB instead of 135 MB. A cache in a file would load in 15 ms, but XNNPACK checks
-# neither that its content is whole nor that it is of this model, and checking it here would take as long again.
-_WEIGHT_CACHE = ":memory"
 
 
 class LiteRTRuntime:
-    """Logits of token sequences from a .tflite file with one signature per sequence length.
+    """Logits of token sequences from a .tflite file with one signature per sequence length, or one for any length.
 
     Signature `length_L` takes `input_ids` and `attention_mask`, int32 (1, L), and returns `logits`, float32
-    (1, L, labels). A sequence runs in the shortest that holds it. Calls from several threads take turns.
+    (1, L, labels). A sequence runs in the shortest that holds it, padded, or at its own length where the signature
+    leaves it free. Calls from several threads take turns.
+
+    What XNNPACK has packed of the weights is kept for the next start, see `minialbert_tf.weight_cache`.
 
     Attributes:
         max_length: Longest sequence, [CLS] and [SEP] included.
@@ -45,18 +46,19 @@ class LiteRTRuntime:
             raise InputError(f"threads must be at least 1. Received: {threads}")
         bundle = model if isinstance(model, Bundle) else read_bundle(model)
         self._lock = threading.Lock()
-        self._buckets: list[_Bucket] = []
+        self._buckets: list[_Bucket | _FreeLength] = []
         # LiteRT logs when its objects die, too: they are to die in _release, at the latest when the process ends.
         self._finalizer = weakref.finalize(self, _release, self._buckets)
-        options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=_WEIGHT_CACHE))
-        with quiet_stderr():
+        card = bundle.card
+        with quiet_stderr(), packed_weights(card.model_sha256, card.model_bytes) as cache:
+            options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache))
             try:
                 compiled = CompiledModel.from_file(str(bundle.path), options=options)
-                for length in bundle.card.sequence_lengths:
-                    self._buckets.append(_Bucket(compiled, length, len(bundle.card.labels), bundle.path))
+                for length in card.sequence_lengths:
+                    self._buckets.append(_bucket(compiled, length, len(card.labels), bundle.path))
             except RuntimeError as error:
                 raise InputError(f"LiteRT must be able to load the model. Received: {bundle.path} ({error})") from error
-        self.max_length = bundle.card.sequence_lengths[-1]
+        self.max_length = card.sequence_lengths[-1]
 
     def predict(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Returns the logits, float32 (length, labels), of each sequence of piece ids.
@@ -74,7 +76,7 @@ class LiteRTRuntime:
         with self._lock:
             self._finalizer()
 
-    def _shortest(self, length: int) -> "_Bucket":
+    def _shortest(self, length: int) -> "_Bucket | _FreeLength":
         for bucket in self._buckets:
             if length <= bucket.length:
                 return bucket
@@ -82,29 +84,68 @@ class LiteRTRuntime:
 
 
 class _Bucket:
-    """One signature with its buffers, which every run reuses."""
+    """One signature of a fixed length with its buffers, which every run reuses."""
 
-    def __init__(self, compiled: CompiledModel, length: int, num_labels: int, path: Path) -> None:
+    def __init__(self, compiled: CompiledModel, length: int, num_labels: int) -> None:
         self.length = length
-        self.num_labels = num_labels
+        self._num_labels = num_labels
         self._compiled = compiled
         self._signature = f"length_{length}"
-        _check_signature(compiled, self._signature, (1, length), (1, length, num_labels), path)
         self._inputs = {name: compiled.create_input_buffer_by_name(self._signature, name) for name in _INPUTS}
         self._outputs = {_OUTPUT: compiled.create_output_buffer_by_name(self._signature, _OUTPUT)}
-        self._write(())  # the first write sets up what LiteRT shares in the process, with its log
+        _write(self._inputs, (), length)  # the first write sets up what LiteRT shares in the process, with its log
 
     def run(self, sequence: Sequence[int]) -> np.ndarray:
         """Returns the logits (length, labels) of a sequence that fits."""
-        self._write(sequence)
+        _write(self._inputs, sequence, self.length)
         self._compiled.run_by_name(self._signature, self._inputs, self._outputs)
-        logits = self._outputs[_OUTPUT].read(self.length * self.num_labels, np.float32)
-        return logits.reshape(self.length, self.num_labels)[: len(sequence)]
+        logits = self._outputs[_OUTPUT].read(self.length * self._num_labels, np.float32)
+        return logits.reshape(self.length, self._num_labels)[: len(sequence)]
 
-    def _write(self, sequence: Sequence[int]) -> None:
-        padding = self.length - len(sequence)
-        self._inputs["input_ids"].write(np.array([[*sequence, *[0] * padding]], np.int32))
-        self._inputs["attention_mask"].write(np.array([[1] * len(sequence) + [0] * padding], np.int32))
+
+class _FreeLength:
+    """The signature of a model that takes sequences of any length up to one."""
+
+    def __init__(self, compiled: CompiledModel, length: int, num_labels: int) -> None:
+        self.length = length
+        self._num_labels = num_labels
+        self._compiled = compiled
+        self._signature = f"length_{length}"
+        self.run((0,))  # as in _Bucket
+
+    def run(self, sequence: Sequence[int]) -> np.ndarray:
+        """Returns the logits (length, labels) of a sequence that fits."""
+        inputs = {}
+        for name in _INPUTS:
+            self._compiled.resize_input_tensor_by_name(self._signature, name, (1, len(sequence)))
+            inputs[name] = self._compiled.create_input_buffer_by_name(self._signature, name)
+        _write(inputs, sequence, len(sequence))
+        # LiteRT makes output buffers for the length that the file states, and would write beyond them.
+        count = len(sequence) * self._num_labels
+        output = TensorBuffer.create_from_host_memory(np.zeros((1, len(sequence), self._num_labels), np.float32))
+        self._compiled.run_by_name(self._signature, inputs, {_OUTPUT: output})
+        return output.read(count, np.float32).reshape(len(sequence), self._num_labels)
+
+
+def _bucket(compiled: CompiledModel, length: int, num_labels: int, path: Path) -> "_Bucket | _FreeLength":
+    _check_signature(compiled, f"length_{length}", (1, length), (1, length, num_labels), path)
+    free = _is_free(compiled, f"length_{length}", length)
+    return (_FreeLength if free else _Bucket)(compiled, length, num_labels)
+
+
+def _is_free(compiled: CompiledModel, signature: str, length: int) -> bool:
+    """Tells whether the length may change, which LiteRT says only by refusing to change it."""
+    try:
+        compiled.resize_input_tensor_by_name(signature, _INPUTS[0], (1, length + 1))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _write(inputs: dict[str, TensorBuffer], sequence: Sequence[int], length: int) -> None:
+    padding = length - len(sequence)
+    inputs["input_ids"].write(np.array([[*sequence, *[0] * padding]], np.int32))
+    inputs["attention_mask"].write(np.array([[1] * len(sequence) + [0] * padding], np.int32))
 
 
 def _check_signature(
@@ -124,6 +165,6 @@ def _check_signature(
     )
 
 
-def _release(buckets: list[_Bucket]) -> None:
+def _release(buckets: list[_Bucket | _FreeLength]) -> None:
     with quiet_stderr():
         buckets.clear()

@@ -43,6 +43,14 @@ class TinyModel:
         }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def packed_weights_elsewhere(tmp_path_factory):
+    """Keeps what LiteRT packs out of the user's caches."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MINIALBERT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> TinyModel:
     tokenizer = WordPieceTokenizer.train(TEXTS, 150, lowercase=True)

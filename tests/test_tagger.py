@@ -324,4 +324,4 @@ print({"tensorflow", "keras", "transformers", "huggingface_hub", "safetensors"} 
 def test_a_tflite_file_needs_no_heavy_import(tiny_path):
     command = [sys.executable, "-c", LIGHT, str(tiny_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (result.stdout, result.stderr) == ("set()\n", "")
+    assert result.stdout == "set()\n"  # standard error may hold LiteRT's last words, see native_logs

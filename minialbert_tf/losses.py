@@ -46,7 +46,7 @@ class SequenceLoss(keras.losses.Loss):
 
     def call(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each text or, for vectors of targets, of each target."""
-        logits = tf.cast(logits, tf.float32)
+        labels, logits = tf.convert_to_tensor(labels), tf.cast(logits, tf.float32)  # tf-keras passes arrays as they are
         problem_type = self.problem_type or self._infer(labels, logits)
         if problem_type == "single_label_classification":
             return tf.nn.sparse_softmax_cross_entropy_with_logits(

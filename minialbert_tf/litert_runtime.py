@@ -2,8 +2,10 @@
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel
@@ -45,42 +47,87 @@ class LiteRTRuntime:
         if threads < 1:
             raise InputError(f"threads must be at least 1. Received: {threads}")
         bundle = model if isinstance(model, Bundle) else read_bundle(model)
-        self._lock = threading.Lock()
-        self._buckets: list[_Bucket | _FreeLength] = []
-        # LiteRT logs when its objects die, too: they are to die in _release, at the latest when the process ends.
-        self._finalizer = weakref.finalize(self, _release, self._buckets)
         card = bundle.card
+        self.max_length = card.sequence_lengths[-1]
+        self._lock = threading.Lock()
         with quiet_stderr(), packed_weights(card.model_sha256, card.model_bytes) as cache:
             options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache))
-            try:
-                compiled = CompiledModel.from_file(str(bundle.path), options=options)
-                for length in card.sequence_lengths:
-                    self._buckets.append(_bucket(compiled, length, len(card.labels), bundle.path))
-            except RuntimeError as error:
-                raise InputError(f"LiteRT must be able to load the model. Received: {bundle.path} ({error})") from error
-        self.max_length = card.sequence_lengths[-1]
+            with _loading(bundle.path):
+                self._signatures = _Signatures(CompiledModel.from_file(str(bundle.path), options=options), bundle)
+        # LiteRT logs when its objects die, too: they are to die in _release, at the latest when the process ends.
+        self._finalizer = weakref.finalize(self, _release, self._signatures)
 
     def predict(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Returns the logits, float32 (length, labels), of each sequence of piece ids.
 
         Raises:
-            InputError: If a sequence is longer than `max_length`, or the runtime is closed.
+            InputError: If a sequence is longer than `max_length`, the runtime is closed, or a signature does not fit
+                the file's card.
         """
         with self._lock:
-            if not self._buckets:
+            if not self._finalizer.alive:
                 raise InputError("The runtime is closed.")
-            return [self._shortest(len(sequence)).run(sequence) for sequence in sequences]
+            return [self._signatures.shortest(len(sequence)).run(sequence) for sequence in sequences]
 
     def close(self) -> None:
         """Frees the model; nothing can be predicted afterwards."""
         with self._lock:
             self._finalizer()
 
-    def _shortest(self, length: int) -> "_Bucket | _FreeLength":
-        for bucket in self._buckets:
-            if length <= bucket.length:
-                return bucket
-        raise InputError(f"A sequence must not exceed {self.max_length} pieces. Received: {length}")
+
+class _Signatures:
+    """The model, and its signatures by length, each set up when it is first used.
+
+    Until then TFLite allocates nothing for it, which for 512 tokens is 12 MB.
+    """
+
+    def __init__(self, compiled: CompiledModel, bundle: Bundle) -> None:
+        """Checks the names and inputs of all signatures, and sets up the shortest, which checks its outputs."""
+        self._compiled = compiled
+        self._path = bundle.path
+        self._lengths = bundle.card.sequence_lengths
+        self._num_labels = len(bundle.card.labels)
+        self._used: dict[int, _Bucket | _FreeLength] = {}
+        known = compiled.get_signature_list()
+        for length in self._lengths:
+            expected = dict.fromkeys(_INPUTS, ("int32", (1, length)))
+            if _name(length) not in known or _described(compiled.get_input_tensor_details(_name(length))) != expected:
+                raise self._unfit(length)
+        self.shortest(0)
+
+    def shortest(self, length: int) -> "_Bucket | _FreeLength":
+        """Returns the shortest signature that takes so many pieces.
+
+        Raises:
+            InputError: If there is none, or its outputs do not fit the card.
+        """
+        fitting = next((bucket for bucket in self._lengths if length <= bucket), None)
+        if fitting is None:
+            raise InputError(f"A sequence must not exceed {self._lengths[-1]} pieces. Received: {length}")
+        if fitting not in self._used:
+            with _loading(self._path):
+                self._used[fitting] = self._set_up(fitting)
+        return self._used[fitting]
+
+    def clear(self) -> None:
+        """Drops everything."""
+        self._used.clear()
+        del self._compiled
+
+    def _set_up(self, length: int) -> "_Bucket | _FreeLength":
+        name = _name(length)
+        found = _described(self._compiled.get_output_tensor_details(name))
+        if found != {_OUTPUT: ("float32", (1, length, self._num_labels))}:
+            raise self._unfit(length)
+        kind = _FreeLength if _is_free(self._compiled, name, length) else _Bucket
+        return kind(self._compiled, length, self._num_labels)
+
+    def _unfit(self, length: int) -> InputError:
+        """Tells of a signature that differs from the card; LiteRT would read or write beyond its buffers."""
+        return InputError(
+            f"Signature {_name(length)} must map {' and '.join(_INPUTS)}, int32 {(1, length)}, to {_OUTPUT}, float32 "
+            f"{(1, length, self._num_labels)}. Received: {self._path}"
+        )
 
 
 class _Bucket:
@@ -90,7 +137,7 @@ class _Bucket:
         self.length = length
         self._num_labels = num_labels
         self._compiled = compiled
-        self._signature = f"length_{length}"
+        self._signature = _name(length)
         self._inputs = {name: compiled.create_input_buffer_by_name(self._signature, name) for name in _INPUTS}
         self._outputs = {_OUTPUT: compiled.create_output_buffer_by_name(self._signature, _OUTPUT)}
         _write(self._inputs, (), length)  # the first write sets up what LiteRT shares in the process, with its log
@@ -110,7 +157,7 @@ class _FreeLength:
         self.length = length
         self._num_labels = num_labels
         self._compiled = compiled
-        self._signature = f"length_{length}"
+        self._signature = _name(length)
         self.run((0,))  # as in _Bucket
 
     def run(self, sequence: Sequence[int]) -> np.ndarray:
@@ -127,10 +174,22 @@ class _FreeLength:
         return output.read(count, np.float32).reshape(len(sequence), self._num_labels)
 
 
-def _bucket(compiled: CompiledModel, length: int, num_labels: int, path: Path) -> "_Bucket | _FreeLength":
-    _check_signature(compiled, f"length_{length}", (1, length), (1, length, num_labels), path)
-    free = _is_free(compiled, f"length_{length}", length)
-    return (_FreeLength if free else _Bucket)(compiled, length, num_labels)
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Says which file it is that LiteRT cannot load."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(f"LiteRT must be able to load the model. Received: {path} ({error})") from error
+
+
+def _name(length: int) -> str:
+    return f"length_{length}"
+
+
+def _described(details: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Returns the type and the shape of each tensor."""
+    return {name: (detail["dtype"], tuple(detail["shape"])) for name, detail in details.items()}
 
 
 def _is_free(compiled: CompiledModel, signature: str, length: int) -> bool:
@@ -148,23 +207,6 @@ def _write(inputs: dict[str, TensorBuffer], sequence: Sequence[int], length: int
     inputs["attention_mask"].write(np.array([[1] * len(sequence) + [0] * padding], np.int32))
 
 
-def _check_signature(
-    compiled: CompiledModel, signature: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], path: Path
-) -> None:
-    """Refuses a signature that differs from the card; LiteRT would read or write beyond its buffers."""
-    if signature in compiled.get_signature_list():
-        inputs = compiled.get_input_tensor_details(signature)
-        outputs = compiled.get_output_tensor_details(signature)
-        found = {name: (detail["dtype"], tuple(detail["shape"])) for name, detail in (inputs | outputs).items()}
-        expected = dict.fromkeys(_INPUTS, ("int32", input_shape)) | {_OUTPUT: ("float32", output_shape)}
-        if found == expected:
-            return
-    raise InputError(
-        f"Signature {signature} must map {' and '.join(_INPUTS)}, int32 {input_shape}, to {_OUTPUT}, float32 "
-        f"{output_shape}. Received: {path}"
-    )
-
-
-def _release(buckets: list[_Bucket | _FreeLength]) -> None:
+def _release(signatures: _Signatures) -> None:
     with quiet_stderr():
-        buckets.clear()
+        signatures.clear()

@@ -93,7 +93,8 @@ def _find(folder: Path, key: str) -> Path | None:
     """Returns the file for a key, if there is one that is whole."""
     for path in folder.glob(f"{key}-*{_SUFFIX}"):
         if path.name == f"{key}-{_digest(path)}{_SUFFIX}":
-            os.utime(path)
+            with suppress(OSError):  # somebody else's file, or a disk that is only read
+                os.utime(path)
             return path
         path.unlink()
     return None

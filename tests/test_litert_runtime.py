@@ -1,4 +1,7 @@
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 
 from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import read_bundle, write_bundle
+from minialbert_tf.export.flatbuffer import read_model, write_model
 from minialbert_tf.litert_runtime import LiteRTRuntime
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +89,68 @@ def test_a_network_that_differs_from_its_card_is_refused(tiny_model, tmp_path, c
     write_bundle(tmp_path / "wrong.tflite", **{**tiny_model.arguments(), **changes})
     with pytest.raises(InputError, match=r"Signature length_\d+ must map input_ids and attention_mask"):
         LiteRTRuntime(tmp_path / "wrong.tflite")
+
+
+def test_a_length_is_set_up_when_it_is_first_used(tiny_model, tmp_path):
+    """And is held against the card then."""
+    model = read_model(tiny_model.flatbuffer)
+    states = model.subgraphs[1].operators[-1].inputs[0]  # (1, 32, 8), where logits are (1, 32, 5)
+    model.subgraphs[1].outputs = np.array([states], np.int32)
+    model.signatureDefs[1].outputs[0].tensorIndex = states
+    write_bundle(tmp_path / "wrong.tflite", **{**tiny_model.arguments(), "flatbuffer": write_model(model)})
+    runtime = LiteRTRuntime(tmp_path / "wrong.tflite")
+    assert np.abs(runtime.predict([[2, 9, 3]])[0] - tiny_model.logits([2, 9, 3])).max() < 1e-5
+    with pytest.raises(InputError, match="Signature length_32 must map"):
+        runtime.predict([[7] * 17])
+
+
+def resident_after(rounds, path, close):
+    """Returns the resident memory in pages after loading and running so often in one process."""
+    script = """
+import sys
+from pathlib import Path
+from minialbert_tf.litert_runtime import LiteRTRuntime
+kept = []
+for _ in range(int(sys.argv[2])):
+    runtime = LiteRTRuntime(sys.argv[1])
+    runtime.predict([[2, 9, 3], [7] * 17])
+    if sys.argv[3] == "close":
+        runtime.close()
+    kept.append(runtime)
+print(Path("/proc/self/statm").read_text().split()[1])
+"""
+    command = [sys.executable, "-c", script, str(path), str(rounds), "close" if close else "keep"]
+    return int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_close_gives_the_memory_back(path):
+    pages_each = (resident_after(120, path, close=True) - resident_after(40, path, close=True)) / 80
+    kept_each = (resident_after(120, path, close=False) - resident_after(40, path, close=False)) / 80
+    assert pages_each < 0.1 * kept_each
+    assert kept_each > 20  # the control: what is not closed is held
+
+
+def test_closing_waits_for_calls_that_are_under_way(path):
+    runtime = LiteRTRuntime(path)
+    outcomes = []
+
+    def work():
+        try:
+            while True:
+                outcomes.append(runtime.predict([[2, 9, 3]])[0].shape == (3, 5))
+        except InputError as error:
+            outcomes.append(str(error) == "The runtime is closed.")
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    while len(outcomes) < 100:
+        time.sleep(0.001)
+    runtime.close()
+    for worker in workers:
+        worker.join()
+    assert all(outcomes)
 
 
 def test_a_damaged_file_never_reaches_litert(path, tmp_path):

@@ -98,6 +98,25 @@ def test_where_nothing_can_be_written_the_cache_is_in_memory(folder, model, tiny
     assert is_right(model, tiny_model)
 
 
+def test_a_folder_that_can_only_be_read_is_used(folder, model, tiny_model, monkeypatch):
+    assert is_right(model, tiny_model)
+
+    def refuse(*arguments, **keywords):
+        raise PermissionError
+
+    for name in ("utime", "mkdir", "unlink", "replace"):
+        monkeypatch.setattr(os, name, refuse)
+    monkeypatch.setattr(weight_cache.tempfile, "mkstemp", refuse)
+    card = read_bundle(model).card
+    with packed_weights(card.model_sha256, card.model_bytes) as path:
+        assert path == str(only_file(folder))
+    assert is_right(model, tiny_model)
+    with packed_weights("0" * 64, 10) as path:  # what it does not hold
+        assert path == IN_MEMORY
+    only_file(folder).write_bytes(b"damaged")
+    assert is_right(model, tiny_model)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits sizes of files by POSIX")
 def test_a_full_disk_does_not_end_the_process(folder, model):
     limited = """

@@ -1,9 +1,11 @@
 """Running an exported .tflite file with LiteRT, without tensorflow."""
 
+import math
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from ai_edge_litert.options import CpuOptions, Options
 from ai_edge_litert.tensor_buffer import TensorBuffer
 
 from minialbert_tf.errors import InputError
-from minialbert_tf.export.bundle import Bundle, read_bundle
+from minialbert_tf.export.bundle import Bundle, Card, read_bundle
 from minialbert_tf.native_logs import quiet_stderr
 from minialbert_tf.weight_cache import packed_weights
 
@@ -21,12 +23,31 @@ _INPUTS = ("input_ids", "attention_mask")
 _OUTPUT = "logits"
 
 
+@dataclass(frozen=True)
+class _Interface:
+    """What a model's signatures take and give."""
+
+    inputs: tuple[str, ...]
+    per_token: bool
+    num_labels: int
+
+    @classmethod
+    def of(cls, card: Card) -> "_Interface":
+        if card.task == "token-classification":
+            return cls(_INPUTS, True, len(card.labels))
+        return cls((*_INPUTS, "token_type_ids"), False, len(card.labels))
+
+    def output_shape(self, length: int) -> tuple[int, ...]:
+        return (1, length, self.num_labels) if self.per_token else (1, self.num_labels)
+
+
 class LiteRTRuntime:
-    """Logits of token sequences from a .tflite file with one signature per sequence length, or one for any length.
+    """Logits of sequences from a .tflite file with one signature per sequence length, or one for any length.
 
     Signature `length_L` takes `input_ids` and `attention_mask`, int32 (1, L), and returns `logits`, float32
-    (1, L, labels). A sequence runs in the shortest that holds it, padded, or at its own length where the signature
-    leaves it free. Calls from several threads take turns.
+    (1, L, labels); that of a text classifier takes `token_type_ids`, too, and returns (1, labels). A sequence runs in
+    the shortest that holds it, padded, or at its own length where the signature leaves it free. Calls from several
+    threads take turns.
 
     What XNNPACK has packed of the weights is kept for the next start, see `minialbert_tf.weight_cache`.
 
@@ -58,7 +79,7 @@ class LiteRTRuntime:
         self._finalizer = weakref.finalize(self, _release, self._signatures)
 
     def predict(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Returns the logits, float32 (length, labels), of each sequence of piece ids.
+        """Returns the logits of each sequence of piece ids: float32 (length, labels), of a text classifier (labels,).
 
         Raises:
             InputError: If a sequence is longer than `max_length`, the runtime is closed, or a signature does not fit
@@ -86,11 +107,11 @@ class _Signatures:
         self._compiled = compiled
         self._path = bundle.path
         self._lengths = bundle.card.sequence_lengths
-        self._num_labels = len(bundle.card.labels)
+        self._interface = _Interface.of(bundle.card)
         self._used: dict[int, _Bucket | _FreeLength] = {}
         known = compiled.get_signature_list()
         for length in self._lengths:
-            expected = dict.fromkeys(_INPUTS, ("int32", (1, length)))
+            expected = dict.fromkeys(self._interface.inputs, ("int32", (1, length)))
             if _name(length) not in known or _described(compiled.get_input_tensor_details(_name(length))) != expected:
                 raise self._unfit(length)
         self.shortest(0)
@@ -117,61 +138,61 @@ class _Signatures:
     def _set_up(self, length: int) -> "_Bucket | _FreeLength":
         name = _name(length)
         found = _described(self._compiled.get_output_tensor_details(name))
-        if found != {_OUTPUT: ("float32", (1, length, self._num_labels))}:
+        if found != {_OUTPUT: ("float32", self._interface.output_shape(length))}:
             raise self._unfit(length)
         kind = _FreeLength if _is_free(self._compiled, name, length) else _Bucket
-        return kind(self._compiled, length, self._num_labels)
+        return kind(self._compiled, length, self._interface)
 
     def _unfit(self, length: int) -> InputError:
         """Tells of a signature that differs from the card; LiteRT would read or write beyond its buffers."""
         return InputError(
-            f"Signature {_name(length)} must map {' and '.join(_INPUTS)}, int32 {(1, length)}, to {_OUTPUT}, float32 "
-            f"{(1, length, self._num_labels)}. Received: {self._path}"
+            f"Signature {_name(length)} must map {' and '.join(self._interface.inputs)}, int32 {(1, length)}, to "
+            f"{_OUTPUT}, float32 {self._interface.output_shape(length)}. Received: {self._path}"
         )
 
 
 class _Bucket:
     """One signature of a fixed length with its buffers, which every run reuses."""
 
-    def __init__(self, compiled: CompiledModel, length: int, num_labels: int) -> None:
+    def __init__(self, compiled: CompiledModel, length: int, interface: _Interface) -> None:
         self.length = length
-        self._num_labels = num_labels
+        self._interface = interface
         self._compiled = compiled
         self._signature = _name(length)
-        self._inputs = {name: compiled.create_input_buffer_by_name(self._signature, name) for name in _INPUTS}
+        self._inputs = {name: compiled.create_input_buffer_by_name(self._signature, name) for name in interface.inputs}
         self._outputs = {_OUTPUT: compiled.create_output_buffer_by_name(self._signature, _OUTPUT)}
         _write(self._inputs, (), length)  # the first write sets up what LiteRT shares in the process, with its log
 
     def run(self, sequence: Sequence[int]) -> np.ndarray:
-        """Returns the logits (length, labels) of a sequence that fits."""
+        """Returns the logits of a sequence that fits."""
         _write(self._inputs, sequence, self.length)
         self._compiled.run_by_name(self._signature, self._inputs, self._outputs)
-        logits = self._outputs[_OUTPUT].read(self.length * self._num_labels, np.float32)
-        return logits.reshape(self.length, self._num_labels)[: len(sequence)]
+        logits = _read(self._outputs[_OUTPUT], self._interface.output_shape(self.length))
+        return logits[: len(sequence)] if self._interface.per_token else logits
 
 
 class _FreeLength:
     """The signature of a model that takes sequences of any length up to one."""
 
-    def __init__(self, compiled: CompiledModel, length: int, num_labels: int) -> None:
+    def __init__(self, compiled: CompiledModel, length: int, interface: _Interface) -> None:
         self.length = length
-        self._num_labels = num_labels
+        self._interface = interface
         self._compiled = compiled
         self._signature = _name(length)
         self.run((0,))  # as in _Bucket
 
     def run(self, sequence: Sequence[int]) -> np.ndarray:
-        """Returns the logits (length, labels) of a sequence that fits."""
+        """Returns the logits of a sequence that fits."""
         inputs = {}
-        for name in _INPUTS:
+        for name in self._interface.inputs:
             self._compiled.resize_input_tensor_by_name(self._signature, name, (1, len(sequence)))
             inputs[name] = self._compiled.create_input_buffer_by_name(self._signature, name)
         _write(inputs, sequence, len(sequence))
         # LiteRT makes output buffers for the length that the file states, and would write beyond them.
-        count = len(sequence) * self._num_labels
-        output = TensorBuffer.create_from_host_memory(np.zeros((1, len(sequence), self._num_labels), np.float32))
+        shape = self._interface.output_shape(len(sequence))
+        output = TensorBuffer.create_from_host_memory(np.zeros(shape, np.float32))
         self._compiled.run_by_name(self._signature, inputs, {_OUTPUT: output})
-        return output.read(count, np.float32).reshape(len(sequence), self._num_labels)
+        return _read(output, shape)
 
 
 @contextmanager
@@ -202,9 +223,14 @@ def _is_free(compiled: CompiledModel, signature: str, length: int) -> bool:
 
 
 def _write(inputs: dict[str, TensorBuffer], sequence: Sequence[int], length: int) -> None:
-    padding = length - len(sequence)
-    inputs["input_ids"].write(np.array([[*sequence, *[0] * padding]], np.int32))
-    inputs["attention_mask"].write(np.array([[1] * len(sequence) + [0] * padding], np.int32))
+    padding = [0] * (length - len(sequence))
+    values = {"input_ids": [*sequence, *padding], "attention_mask": [1] * len(sequence) + padding}
+    for name, buffer in inputs.items():  # a single text has token type 0 throughout
+        buffer.write(np.array([values.get(name, [0] * length)], np.int32))
+
+
+def _read(output: TensorBuffer, shape: tuple[int, ...]) -> np.ndarray:
+    return output.read(math.prod(shape), np.float32).reshape(shape[1:])
 
 
 def _release(signatures: _Signatures) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minialbert_tf as ma
 from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import read_bundle, write_bundle
 from minialbert_tf.export.flatbuffer import read_model, write_model
@@ -160,3 +161,18 @@ def test_a_damaged_file_never_reaches_litert(path, tmp_path):
     damaged.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         LiteRTRuntime(damaged)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_text_classifiers_run_too(tiny_tagger, tmp_path, dynamic):
+    config = tiny_tagger.config.replace(id2label=dict(enumerate("abc")))
+    model = ma.MiniAlbertForSequenceClassification(config)
+    path = tmp_path / "texts.tflite"
+    options = {"quantization": "float32", "sequence_lengths": (16, 32), "dynamic": dynamic}
+    ma.export.export_tflite(model, path, tokenizer=tiny_tagger.tokenizer, **options)
+    sequences = [[2, 9, 10, 3], list(range(5, 22)), list(range(5, 37))]
+    outputs = LiteRTRuntime(path).predict(sequences)
+    for sequence, output in zip(sequences, outputs, strict=True):
+        assert output.shape == (3,)
+        assert np.abs(output - model({"input_ids": np.array([sequence])}).numpy()[0]).max() < 1e-4
+        assert np.abs(output - model({"input_ids": np.array([sequence[:-1]])}).numpy()[0]).max() > 1e-3  # the control

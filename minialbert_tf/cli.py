@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "score a model on labelled data",
     "port": "convert a checkpoint between PyTorch's and Keras's formats",
     "export": "write a model for phones",
+    "benchmark": "measure the speed, memory and accuracy of .tflite files",
 }
 
 

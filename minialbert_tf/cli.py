@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "train a small model on a sample corpus, export it and tag unseen sentences",
     "tag": "find entities in texts",
     "finetune": "train a model for entities, or for classes or scores of texts",
+    "distill": "teach a small recursive model what a BERT knows, from plain text",
     "evaluate": "score a model on labelled data",
     "port": "convert a checkpoint between PyTorch's and Keras's formats",
     "export": "write a model for phones",

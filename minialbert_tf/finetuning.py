@@ -13,12 +13,23 @@ from tensorflow import keras
 from minialbert_tf.config import MiniAlbertConfig
 from minialbert_tf.data.batching import BatchedExamples, Example
 from minialbert_tf.data.conll import part_files
+from minialbert_tf.data.corpus import find_files, read_documents
+from minialbert_tf.distillation.task import TaskDistillationLoss, TaughtExamples
 from minialbert_tf.errors import InputError
 from minialbert_tf.files import check_free, replacing, write_json
 from minialbert_tf.models import PretrainedModel
 from minialbert_tf.tasks import TASKS, Task
 from minialbert_tf.tokenization import WordPieceTokenizer
-from minialbert_tf.training import SCHEDULES, Trainer, WarmupSchedule, make_optimizer, open_folder, say
+from minialbert_tf.training import (
+    SCHEDULES,
+    Epoch,
+    Trainer,
+    WarmupSchedule,
+    computing_in_bfloat16,
+    make_optimizer,
+    open_folder,
+    say,
+)
 
 SCRATCH = "scratch"
 RESULTS_FILE = "results.json"
@@ -65,8 +76,13 @@ class Settings:
         seed: Of initial weights, dropout and the order of the data.
         adapters_only: Whether only adapters and head are trained.
         label_pieces: "first" or "all", see `token_examples`.
+        teacher: A fine-tuned model for the same labels, whose logits join the loss, see `TaskDistillationLoss`; None:
+            none.
+        unlabelled: Names and patterns of plain text files, a text a line, which only the teacher labels.
+        teacher_weight: The teacher's share of the loss where there is a label.
+        temperature: Softens the distributions that student and teacher are compared by.
         columns: Names of the text, pair and label columns of a classification table; pair may be None.
-        mixed_precision: Whether to compute in bfloat16.
+        mixed_precision: Whether to compute in bfloat16, see `computing_in_bfloat16`.
         xla: Whether to compile with XLA, once for each length of batch.
     """
 
@@ -87,6 +103,10 @@ class Settings:
     seed: int = 0
     adapters_only: bool = False
     label_pieces: str = "first"
+    teacher: str | None = None
+    unlabelled: tuple[str, ...] = ()
+    teacher_weight: float = 0.5
+    temperature: float = 1.0
     columns: tuple[str, str | None, str] = ("sentence", None, "label")
     mixed_precision: bool = False
     xla: bool = False
@@ -122,36 +142,14 @@ def finetune(
     output = check_free(output, force)
     settings = settings.with_defaults()
     _check(settings)
-    policy = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("mixed_bfloat16" if settings.mixed_precision else "float32")
-    try:
-        return _run(settings, output, force, restart, save_seconds)
-    finally:
-        keras.mixed_precision.set_global_policy(policy)
-
-
-def _run(settings: Settings, output: Path, force: bool, restart: bool, save_seconds: float) -> dict[str, Any]:
-    assert settings.epochs and settings.learning_rate  # filled in by with_defaults and checked
     keras.utils.set_random_seed(settings.seed)
     task = TASKS[settings.task](settings)
-    model: Any = _model(settings, task)
-    if settings.adapters_only:
-        say(str(model.train_adapters_only()))
-    examples = task.examples(task.parts["train"], model)
-    batches = BatchedExamples(examples, settings.batch_size, settings.seed)
-    total = batches.steps * settings.epochs
-    schedule = WarmupSchedule(settings.learning_rate, total, int(total * settings.warmup), settings.schedule)
-    optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
-    model.compile(optimizer, jit_compile=settings.xla)
-    _describe(settings, task, model, examples)
-    report, dev = task.reporter(model), task.parts.get("dev")
-    evaluate = None if dev is None else lambda: task.score(report(dev))
     work = output.with_name(f"{output.name}.training")
     recorded = _recorded(settings)
-    open_folder(work, recorded, restart)
-    epochs, best = Trainer(model, batches, settings.epochs, evaluate, work, save_seconds).run()
-    keras.mixed_precision.set_global_policy("float32")  # the scores are those of the checkpoint as others load it
-    report = task.reporter(type(model).from_pretrained(best))
+    with computing_in_bfloat16(settings.mixed_precision):
+        model: Any = _model(settings, task)
+        epochs, best = _train(settings, task, model, recorded, work, restart, save_seconds)
+    report = task.reporter(type(model).from_pretrained(best))  # in float32, as others load it
     scores: dict[str, Any] = {part: report(task.parts[part]) for part in ("dev", "test") if part in task.parts}
     for part, score in scores.items():
         say(f"\n{part}:\n{score}")
@@ -167,6 +165,51 @@ def _run(settings: Settings, output: Path, force: bool, restart: bool, save_seco
     return results
 
 
+def _train(
+    settings: Settings, task: Task, model: Any, recorded: dict[str, Any], work: Path, restart: bool, save_seconds: float
+) -> tuple[tuple[Epoch, ...], Path]:
+    """Returns the epochs, and the folder with the checkpoint of the best one."""
+    assert settings.epochs and settings.learning_rate  # filled in by with_defaults and checked
+    if settings.adapters_only:
+        if not hasattr(model, "train_adapters_only"):
+            raise InputError(f"Only a MiniALBERT has adapters to train. Received: {settings.model}, a BERT")
+        say(str(model.train_adapters_only()))
+    examples = task.examples(task.parts["train"], model)
+    batches, loss = _lessons(settings, task, model, examples)
+    total = batches.steps * settings.epochs
+    schedule = WarmupSchedule(settings.learning_rate, total, int(total * settings.warmup), settings.schedule)
+    optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
+    model.compile(optimizer, loss, jit_compile=settings.xla)
+    _describe(settings, task, model, examples)
+    report, dev = task.reporter(model), task.parts.get("dev")
+    evaluate = None if dev is None else lambda: task.score(report(dev))
+    open_folder(work, recorded, restart)
+    return Trainer(model, batches, settings.epochs, evaluate, work, save_seconds).run()
+
+
+def _lessons(
+    settings: Settings, task: Task, model: PretrainedModel, examples: list[Example]
+) -> tuple[BatchedExamples, TaskDistillationLoss | None]:
+    """Returns what to learn in batches, and the loss that goes with them; None: the model's own."""
+    if settings.teacher is None:
+        return BatchedExamples(examples, settings.batch_size, settings.seed), None
+    teacher = task.checkpoint_class(settings.teacher).from_pretrained(settings.teacher)
+    if teacher.config.labels != task.labels:
+        raise InputError(
+            f"The teacher must know the labels {', '.join(task.labels)}. Received: {', '.join(teacher.config.labels)}"
+        )
+    if teacher.tokenizer is None or not teacher.tokenizer.same_as(model.tokenizer):
+        raise InputError(f"Model and teacher must have the same tokenizer. Received: {settings.teacher}")
+    longest = teacher.config.max_position_embeddings
+    if settings.max_length > longest:
+        raise InputError(f"max_length must be at most the teacher's {longest}. Received: {settings.max_length}")
+    files = find_files(settings.unlabelled) if settings.unlabelled else []
+    raw = list(task.unlabelled(read_documents(files), model))
+    say(f"{teacher.count_params():,} parameters teach, on {len(examples)} labelled and {len(raw)} raw sequences")
+    batches = TaughtExamples([*examples, *raw], settings.batch_size, settings.seed, teacher=teacher)
+    return batches, TaskDistillationLoss(settings.teacher_weight, settings.temperature)
+
+
 def _check(settings: Settings) -> None:
     rules = {
         "task": (settings.task in TASKS, f"one of {', '.join(TASKS)}"),
@@ -178,6 +221,13 @@ def _check(settings: Settings) -> None:
         "schedule": (settings.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         "warmup": (0 <= settings.warmup < 1, "in [0, 1)"),
         "clip_norm": (settings.clip_norm > 0, "positive"),
+        "teacher": (
+            settings.teacher is None or settings.task != "regression",
+            "left out for regression, where there are no distributions to compare",
+        ),
+        "unlabelled": (settings.teacher is not None or not settings.unlabelled, "left out without a teacher"),
+        "teacher_weight": (0 <= settings.teacher_weight <= 1, "from 0 to 1"),
+        "temperature": (settings.temperature > 0, "positive"),
         "weight_decay": (settings.weight_decay >= 0, "0 or more"),
         "learning_rate": ((settings.learning_rate or 0) > 0, "positive"),
     }
@@ -188,11 +238,14 @@ def _check(settings: Settings) -> None:
 
 def _recorded(settings: Settings) -> dict[str, Any]:
     digest = hashlib.sha256()
-    for path in part_files(settings.data).values():
-        digest.update(path.read_bytes())
+    raw = find_files(settings.unlabelled) if settings.unlabelled else []
+    for path in [*part_files(settings.data).values(), *raw]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return {
         **dataclasses.asdict(settings),
         "columns": list(settings.columns),
+        "unlabelled": list(settings.unlabelled),
         "data": str(Path(settings.data).resolve()),
         "data_sha256": digest.hexdigest(),
     }
@@ -211,8 +264,9 @@ def _model(settings: Settings, task: Task) -> PretrainedModel:
         model = task.model_class(config.replace(**changes))
         model.tokenizer = tokenizer
         return model
-    known = MiniAlbertConfig.from_pretrained(settings.model).labels
-    model = task.model_class.from_pretrained(settings.model, new_head=known != task.labels, **changes)
+    cls = task.checkpoint_class(settings.model)
+    known = cls.config_class.from_pretrained(settings.model).labels
+    model = cls.from_pretrained(settings.model, new_head=known != task.labels, **changes)
     if model.tokenizer is None:
         raise InputError(f"A checkpoint to fine-tune must hold its tokenizer (vocab.txt). Received: {settings.model}")
     if settings.max_length > model.config.max_position_embeddings:

@@ -104,15 +104,15 @@ class Tagger:
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | Path) -> "Tagger":
-        """Loads a checkpoint with its tokenizer as a Keras model.
+        """Loads a checkpoint of a MiniALBERT or a BERT, with its tokenizer, as a Keras model.
 
         Raises:
             InputError: If the checkpoint or the tokenizer cannot be read, or the labels are not IOB2.
         """
         from minialbert_tf.keras_runtime import KerasRuntime
-        from minialbert_tf.models import MiniAlbertForTokenClassification
+        from minialbert_tf.teacher import token_classifier_class
 
-        model = MiniAlbertForTokenClassification.from_pretrained(path_or_hub_id)
+        model = token_classifier_class(path_or_hub_id).from_pretrained(path_or_hub_id)
         if model.tokenizer is None:
             raise CheckpointError(f"The checkpoint must have its tokenizer beside it. Received: {path_or_hub_id}")
         return cls(model.tokenizer, model.config.labels, KerasRuntime(model))

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from minialbert_tf.data.batching import Example
 from minialbert_tf.data.conll import Sentence, check_labels, label_names, read_ner_folder
-from minialbert_tf.data.features import LABEL_PIECES, text_examples, token_examples
+from minialbert_tf.data.features import (
+    LABEL_PIECES,
+    text_examples,
+    token_examples,
+    unlabelled_text_examples,
+    unlabelled_token_examples,
+)
 from minialbert_tf.data.tables import Row, class_names, read_table_folder
+from minialbert_tf.distillation.task import TEACHER_LABEL
 from minialbert_tf.errors import DataError, InputError
 from minialbert_tf.evaluation import TaggerReport, evaluate_tagger
 from minialbert_tf.keras_runtime import KerasRuntime
 from minialbert_tf.models import MiniAlbertForSequenceClassification, MiniAlbertForTokenClassification
+from minialbert_tf.pretrained import PretrainedModel
 from minialbert_tf.tagger import Tagger
+from minialbert_tf.teacher import token_classifier_class
 from minialbert_tf.text_evaluation import TextReport, check_classes, evaluate_texts
 from minialbert_tf.training import say
 
@@ -33,8 +42,14 @@ class Task(Protocol):
     def texts(self) -> Iterable[str]:
         """Returns the texts of the training part, to learn a vocabulary from."""
 
+    def checkpoint_class(self, path_or_hub_id: str) -> type[PretrainedModel]:
+        """Returns the class of the models that a checkpoint is loaded as."""
+
     def examples(self, rows: Any, model: Any) -> list[Example]:
         """Returns training examples."""
+
+    def unlabelled(self, texts: Iterable[str], model: Any) -> Iterator[Example]:
+        """Returns raw texts as examples that only a teacher labels."""
 
     def reporter(self, model: Any) -> Callable[[Any], Any]:
         """Returns a function from a part of the data to a report with `to_json()` and a readable `str()`."""
@@ -68,6 +83,14 @@ class NerTask:
         """Returns the sentences as examples with a label for each piece."""
         settings = self._settings
         return token_examples(rows, model.tokenizer, self.labels, settings.max_length, settings.label_pieces)
+
+    def checkpoint_class(self, path_or_hub_id: str) -> type[PretrainedModel]:
+        """Returns the token classifier of a MiniALBERT or of a BERT."""
+        return token_classifier_class(path_or_hub_id)
+
+    def unlabelled(self, texts: Iterable[str], model: Any) -> Iterator[Example]:
+        """Returns raw texts as examples with `TEACHER_LABEL` where words begin."""
+        return unlabelled_token_examples(texts, model.tokenizer, self._settings.max_length, TEACHER_LABEL)
 
     def reporter(self, model: Any) -> Callable[[Sequence[Sentence]], TaggerReport]:
         """Scores the model as the tagger that it will be."""
@@ -106,6 +129,14 @@ class _TextTask:
         if shortened:
             say(f"{shortened} of {len(rows)} texts are cut at {max_length} pieces (--max-length)")
         return examples
+
+    def checkpoint_class(self, path_or_hub_id: str) -> type[PretrainedModel]:
+        """Returns the sequence classifier of a MiniALBERT."""
+        return MiniAlbertForSequenceClassification
+
+    def unlabelled(self, texts: Iterable[str], model: Any) -> Iterator[Example]:
+        """Returns raw texts as examples with `TEACHER_LABEL`."""
+        return unlabelled_text_examples(texts, model.tokenizer, self._settings.max_length, TEACHER_LABEL)
 
     def reporter(self, model: Any) -> Callable[[Sequence[Row]], TextReport]:
         """Scores the model on texts as long as those it was trained on."""

@@ -61,7 +61,7 @@ class RecordingHead(Recording, MiniAlbertForTokenClassification):
 
 def make_model(real=False):
     keras.utils.set_random_seed(0)
-    config = tiny_config(num_hidden_layers=1, num_labels=NUM_LABELS, hidden_dropout_prob=0.3)
+    config = tiny_config(num_hidden_layers=1, num_labels=NUM_LABELS, hidden_dropout_prob=0.3, use_adapter=False)
     model = RecordingHead(config) if real else TableModel()
     model.seen = []
     schedule = WarmupSchedule(0.1, EPOCHS * STEPS, 2, "cosine")

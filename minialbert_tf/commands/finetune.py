@@ -9,6 +9,7 @@ from minialbert_tf.commands.evaluate import add_columns
 _EXAMPLES = """examples:
   minialbert finetune --task ner --data bc5cdr --model nlpie/bio-miniALBERT-128 --output bc5cdr-model
   minialbert finetune --task ner --data bc5cdr --model nlpie/bio-miniALBERT-128 --adapters-only --output bc5cdr-adapters
+  minialbert finetune --data bc5cdr --model student --teacher bert-bc5cdr --unlabelled 'abstracts/*.txt.gz' --output ner
   minialbert finetune --task ner --data ncbi-disease --output small-from-scratch
   minialbert finetune --task classification --data SST-2 --text-column sentence --label-column label --output sentiment
 
@@ -52,6 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="label the first piece of a word, or copy the label to all as the original scripts do (default: first)",
     )
 
+    taught = parser.add_argument_group("task distillation: a larger fine-tuned model teaches")
+    taught.add_argument("--teacher", help="checkpoint for the same labels, whose judgement joins the loss")
+    taught.add_argument(
+        "--unlabelled", nargs="+", default=[], metavar="FILE", help="raw text, a text a line, which the teacher labels"
+    )
+    taught.add_argument(
+        "--teacher-weight", type=float, default=0.5, help="share of the loss where there is a label (default: 0.5)"
+    )
+    taught.add_argument("--temperature", type=float, default=1.0, help="softens what is compared (default: 1)")
+
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=int, help="default: 5; from scratch 15")
     training.add_argument("--batch-size", type=int, default=16, help="default: 16")
@@ -90,6 +101,10 @@ def run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         adapters_only=arguments.adapters_only,
         label_pieces=arguments.label_pieces,
+        teacher=arguments.teacher,
+        unlabelled=tuple(arguments.unlabelled),
+        teacher_weight=arguments.teacher_weight,
+        temperature=arguments.temperature,
         columns=(arguments.text_column, arguments.pair_column, arguments.label_column),
         mixed_precision=arguments.mixed_precision,
         xla=arguments.xla,

@@ -62,7 +62,7 @@ class BatchedExamples:
 
     def dataset(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of an epoch from `first_step` on: inputs of shape (B, L) and labels (B, L) or (B,)."""
-        features, labels = self._collate([0])
+        features, labels = self.collate([0])
         signature = tf.nest.map_structure(
             lambda array: tf.TensorSpec([None] * array.ndim, array.dtype), (features, labels)
         )
@@ -84,9 +84,10 @@ class BatchedExamples:
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         for indices in self.order(epoch)[first_step:]:
-            yield self._collate(indices)
+            yield self.collate(indices)
 
-    def _collate(self, indices: Sequence[int] | np.ndarray) -> Batch:
+    def collate(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """Returns the examples of these indices, padded: inputs of shape (B, L) and labels (B, L) or (B,)."""
         examples = [self._examples[index] for index in indices]
         longest = max(len(example.ids) for example in examples)
         length = next((bucket for bucket in BUCKET_LENGTHS if bucket >= longest), longest)

@@ -1,14 +1,16 @@
 """From labelled sentences and texts to training examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
+
+import numpy as np
 
 from minialbert_tf.data.batching import Example
 from minialbert_tf.data.conll import Sentence
 from minialbert_tf.data.tables import Row
 from minialbert_tf.losses import IGNORED_LABEL
 from minialbert_tf.tokenization import WordPieces, WordPieceTokenizer
-from minialbert_tf.windows import plan_windows
+from minialbert_tf.windows import Window, plan_windows
 
 LABEL_PIECES = ("first", "all")
 
@@ -40,17 +42,52 @@ def token_examples(
         tags = _piece_tags(pieces, sentence, label_pieces)
         piece_labels = [IGNORED_LABEL if tag is None else ids[tag] for tag in tags]
         for window in plan_windows(len(pieces.ids), max_length - 2):
-            owned = [
-                label if window.own_start <= index < window.own_end else IGNORED_LABEL
-                for index, label in enumerate(piece_labels[window.start : window.end], start=window.start)
-            ]
-            examples.append(
-                Example(
-                    [tokenizer.cls_id, *pieces.ids[window.start : window.end], tokenizer.sep_id],
-                    [IGNORED_LABEL, *owned, IGNORED_LABEL],
-                )
-            )
+            examples.append(_window_example(pieces.ids, piece_labels, window, tokenizer))
     return examples
+
+
+def unlabelled_token_examples(
+    texts: Iterable[str], tokenizer: WordPieceTokenizer, max_length: int, label: int
+) -> Iterator[Example]:
+    """Tokenises raw texts as `token_examples` does sentences.
+
+    Args:
+        texts: The texts.
+        tokenizer: The model's tokenizer.
+        max_length: Longest example, [CLS] and [SEP] included.
+        label: Stands at the first piece of each word, in the window that answers for it.
+
+    Yields:
+        One example for each window, none for texts of which the tokenizer keeps nothing.
+    """
+    for text in texts:
+        pieces = tokenizer.encode(text)
+        first = np.diff(pieces.word_ids, prepend=-1) != 0
+        labels = np.where(first, label, IGNORED_LABEL).tolist()
+        for window in plan_windows(len(pieces.ids), max_length - 2):
+            yield _window_example(pieces.ids, labels, window, tokenizer)
+
+
+def unlabelled_text_examples(
+    texts: Iterable[str], tokenizer: WordPieceTokenizer, max_length: int, label: int
+) -> Iterator[Example]:
+    """Tokenises raw texts as `text_examples` does single texts: their first `max_length` pieces, with one label."""
+    for text in texts:
+        ids = tokenizer.encode(text).ids
+        yield Example([tokenizer.cls_id, *ids[: max_length - 2], tokenizer.sep_id], label)
+
+
+def _window_example(
+    ids: Sequence[int], labels: Sequence[int], window: Window, tokenizer: WordPieceTokenizer
+) -> Example:
+    """Returns the pieces of a window, labelled where it answers for them."""
+    owned = [
+        label if window.own_start <= index < window.own_end else IGNORED_LABEL
+        for index, label in enumerate(labels[window.start : window.end], start=window.start)
+    ]
+    return Example(
+        [tokenizer.cls_id, *ids[window.start : window.end], tokenizer.sep_id], [IGNORED_LABEL, *owned, IGNORED_LABEL]
+    )
 
 
 def _piece_tags(pieces: WordPieces, sentence: Sentence, label_pieces: str) -> list[str | None]:

@@ -20,7 +20,7 @@ class Masking:
     """Chooses a share of the pieces of each row and hides them; never a special token.
 
     Attributes:
-        rate: The share; in each row the number of pieces is rounded, but at least 1.
+        rate: The share; in each row the number of pieces is rounded, but at least 1. With 0 nothing is masked.
         pad_id: The id of [PAD].
     """
 
@@ -28,10 +28,10 @@ class Masking:
         """Takes the tokenizer whose [MASK] and other pieces stand in.
 
         Raises:
-            InputError: If the rate is not between 0 and 1.
+            InputError: If the rate is not in [0, 1).
         """
-        if not 0 < rate < 1:
-            raise InputError(f"The share of masked pieces must be between 0 and 1. Received: {rate}")
+        if not 0 <= rate < 1:
+            raise InputError(f"The share of masked pieces must be from 0 to less than 1. Received: {rate}")
         self.rate = rate
         self.pad_id = tokenizer.pad_id
         self._mask_id = tokenizer.mask_id
@@ -52,6 +52,8 @@ class Masking:
         Returns:
             The ids with the chosen ones hidden, and labels (B, L): what stood there, -100 at the other positions.
         """
+        if self.rate == 0:
+            return ids, np.full_like(ids, IGNORED_LABEL)
         eligible = ~self._special[ids]
         counts = eligible.sum(axis=1)
         wanted = np.minimum(np.maximum(np.rint(self.rate * counts), 1), counts)
@@ -65,12 +67,16 @@ class Masking:
 
 
 class MaskedBatches:
-    """An endless sequence of masked batches, of which number s depends on the seed and s alone."""
+    """An endless sequence of masked batches, of which number s depends on the seed and s alone.
+
+    Attributes:
+        masking: What is masked.
+    """
 
     def __init__(self, windows: Windows, masking: Masking, batch_size: int, seed: int = 0) -> None:
         """Takes the windows, what is masked in them, and how many make a batch."""
         self._windows = windows
-        self._masking = masking
+        self.masking = masking
         self._batch_size = batch_size
         self._seed = seed
 
@@ -86,9 +92,9 @@ class MaskedBatches:
         for number, window in enumerate(stream, start=first):
             rows = [window, *(next(stream) for _ in range(self._batch_size - 1))]
             length = self._padded_length(max(map(len, rows)))
-            ids = pad([row.tolist() for row in rows], length, self._masking.pad_id)
+            ids = pad([row.tolist() for row in rows], length, self.masking.pad_id)
             mask = pad([[1] * len(row) for row in rows], length)
-            ids, labels = self._masking.apply(ids, np.random.default_rng((self._seed, number)))
+            ids, labels = self.masking.apply(ids, np.random.default_rng((self._seed, number)))
             yield {"input_ids": ids, "attention_mask": mask}, labels
 
     def _padded_length(self, longest: int) -> int:

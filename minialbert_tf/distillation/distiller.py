@@ -32,7 +32,7 @@ class Distiller(keras.Model):
     (arXiv 1909.10351); the projection is not part of the student.
 
     Data for `fit`: inputs as `MiniAlbertModel`, and labels (B, L), -100 at positions that are not masked. The logs
-    hold the total as `loss` and each term of the batch.
+    hold the total as `loss`, each term, and the number of `tokens` of the batch.
     """
 
     def __init__(
@@ -115,8 +115,7 @@ class Distiller(keras.Model):
         Returns:
             Scalars: `<term>_loss` for each of `terms`, and total_loss.
         """
-        mask = inputs.get("attention_mask")
-        mask = tf.ones_like(inputs["input_ids"]) if mask is None else mask
+        mask = _mask(inputs)
         taught = _encoder(self.teacher)(inputs, training=False)
         learned = _encoder(self.student)(inputs, training=training)
         losses = self._layer_losses(taught, learned, mask)
@@ -176,9 +175,10 @@ class Distiller(keras.Model):
 
     def train_step(self, data: tuple[Inputs, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Updates the student once and returns the losses of the batch."""
-        losses, gradients = self._accumulate(*data)
+        inputs, labels = data
+        losses, gradients = self._accumulate(inputs, labels)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return {"loss": losses.pop("total_loss"), **losses}
+        return {"loss": losses.pop("total_loss"), **losses, "tokens": tf.reduce_sum(_mask(inputs))}
 
     def _accumulate(self, inputs: Inputs, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Returns losses and gradients, averaged over the parts of the batch."""
@@ -205,6 +205,11 @@ class Distiller(keras.Model):
             losses = self.compute_losses(inputs, labels, training=True)
         gradients = tape.gradient(losses["total_loss"], variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return losses, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def _mask(inputs: Inputs) -> tf.Tensor:
+    mask = inputs.get("attention_mask")
+    return tf.ones_like(inputs["input_ids"]) if mask is None else mask
 
 
 def _encoder(model: PretrainedModel) -> Any:

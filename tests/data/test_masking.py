@@ -79,9 +79,9 @@ def test_no_row_has_more_masked_positions_than_said(length, rate):
     assert (labels != -100).sum(axis=1).tolist() == [masking.most(length)] * 3
 
 
-@pytest.mark.parametrize("rate", [0, 1, -0.1, float("nan")])
+@pytest.mark.parametrize("rate", [1, -0.1, float("nan")])
 def test_a_rate_out_of_range_is_refused(rate):
-    with pytest.raises(InputError, match="must be between 0 and 1"):
+    with pytest.raises(InputError, match="from 0 to less than 1"):
         Masking(TOKENIZER, rate)
 
 
@@ -142,3 +142,10 @@ def test_the_dataset_gives_the_batches(batches):
     assert dataset.element_spec[1].shape.as_list() == [4, None]
     found = [({name: value.numpy() for name, value in x.items()}, y.numpy()) for x, y in dataset.take(3)]
     assert_same(found, islice(batches().batches(2), 3))
+
+
+def test_a_rate_of_0_masks_nothing():
+    ids = np.array([[TOKENIZER.cls_id, 7, 8, TOKENIZER.sep_id]], np.int32)
+    masked, labels = Masking(TOKENIZER, 0).apply(ids, np.random.default_rng(0))
+    assert (masked == ids).all()
+    assert (labels == -100).all()

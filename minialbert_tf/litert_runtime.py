@@ -1,6 +1,7 @@
 """Running an exported .tflite file with LiteRT, without tensorflow."""
 
 import math
+import platform
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ai_edge_litert
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.options import CpuOptions, Options
@@ -17,10 +19,11 @@ from ai_edge_litert.tensor_buffer import TensorBuffer
 from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import Bundle, Card, read_bundle
 from minialbert_tf.native_logs import quiet_stderr
-from minialbert_tf.weight_cache import packed_weights
+from minialbert_tf.weight_cache import packed_weights, processor_features
 
 _INPUTS = ("input_ids", "attention_mask")
 _OUTPUT = "logits"
+_GPU_LIBRARY = Path(ai_edge_litert.__file__).with_name("libLiteRtWebGpuAccelerator.so")
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,12 @@ class LiteRTRuntime:
             threads: Number of threads that one call uses.
 
         Raises:
-            InputError: If the file is none of these, is damaged, or its signatures do not fit its card.
+            InputError: If the file is none of these, is damaged, or its signatures do not fit its card; or if LiteRT
+                cannot run on this processor.
         """
         if threads < 1:
             raise InputError(f"threads must be at least 1. Received: {threads}")
+        _check_processor()
         bundle = model if isinstance(model, Bundle) else read_bundle(model)
         card = bundle.card
         self.max_length = card.sequence_lengths[-1]
@@ -193,6 +198,16 @@ class _FreeLength:
         output = TensorBuffer.create_from_host_memory(np.zeros(shape, np.float32))
         self._compiled.run_by_name(self._signature, inputs, {_OUTPUT: output})
         return _read(output, shape)
+
+
+def _check_processor() -> None:
+    """Refuses where LiteRT would end the process: it loads its GPU library wherever that is (LiteRT issue 6083)."""
+    old = platform.machine() == "aarch64" and "atomics" not in (processor_features() or "atomics")
+    if old and _GPU_LIBRARY.exists():
+        raise InputError(
+            "On ARM before version 8.1, such as the Raspberry Pi 4, LiteRT's GPU library must be deleted: loading it "
+            f"ends the process, and nothing here uses it. Received: {_GPU_LIBRARY}"
+        )
 
 
 @contextmanager

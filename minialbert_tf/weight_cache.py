@@ -77,11 +77,12 @@ def cache_folder() -> Path | None:
 
 def _key(model_sha256: str) -> str:
     """Returns a name for all that decides the content: weights, XNNPACK, and the processor it chooses kernels for."""
-    parts = (model_sha256, ai_edge_litert.__version__, platform.machine(), _processor_features())
+    parts = (model_sha256, ai_edge_litert.__version__, platform.machine(), processor_features())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _processor_features() -> str:
+def processor_features() -> str:
+    """Returns what the processor says it can do, as one line; empty where nothing tells."""
     with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.startswith(("flags", "Features")):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import minialbert_tf as ma
+from minialbert_tf import litert_runtime
 from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import read_bundle, write_bundle
 from minialbert_tf.export.flatbuffer import read_model, write_model
@@ -152,6 +153,22 @@ def test_closing_waits_for_calls_that_are_under_way(path):
     for worker in workers:
         worker.join()
     assert all(outcomes)
+
+
+def test_a_processor_that_the_gpu_library_would_crash_on_is_refused(path, tmp_path, monkeypatch):
+    library = tmp_path / "libLiteRtWebGpuAccelerator.so"
+    library.touch()
+    monkeypatch.setattr(litert_runtime, "_GPU_LIBRARY", library)
+    monkeypatch.setattr(litert_runtime.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(litert_runtime, "processor_features", lambda: "Features\t: fp asimd crc32 cpuid")
+    with pytest.raises(InputError, match="GPU library must be deleted"):
+        LiteRTRuntime(path)
+    for features in ("Features\t: fp asimd atomics", ""):
+        monkeypatch.setattr(litert_runtime, "processor_features", lambda features=features: features)
+        assert LiteRTRuntime(path).max_length == 32
+    library.unlink()
+    monkeypatch.setattr(litert_runtime, "processor_features", lambda: "Features\t: fp asimd crc32 cpuid")
+    assert LiteRTRuntime(path).max_length == 32
 
 
 def test_a_damaged_file_never_reaches_litert(path, tmp_path):

@@ -56,30 +56,18 @@ def _short_names(files: Sequence[str]) -> dict[str, str]:
 
 
 def _plot_sizes(axes: Any, rows: Sequence[Measurement], names: dict[str, str]) -> None:
-    scored = any(row.f1 is not None for row in rows)
-    middle = (max(row.size_mb for row in rows) + min(row.size_mb for row in rows)) / 2
     for index, row in enumerate(rows):
-        label = names[row.file] if row.f1 is None else f"{names[row.file]}\nF1 {row.f1:.3f}"
-        axes.scatter(row.size_mb, row.p50_ms, s=90, color=f"C{index}", zorder=2)
-        on_right = row.size_mb <= middle  # where the picture has room
-        axes.annotate(
-            label,
-            (row.size_mb, row.p50_ms),
-            xytext=(9 if on_right else -9, 0),
-            textcoords="offset points",
-            ha="left" if on_right else "right",
-            va="center",
-            fontsize=9,
-        )
-    axes.margins(0.25)
+        label = names[row.file] if row.f1 is None else f"{names[row.file]}, F1 {row.f1:.3f}"
+        axes.scatter(row.size_mb, row.p50_ms, s=90, color=f"C{index}", label=label, zorder=2)
+    axes.margins(0.2)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("size of the file, MB")
     axes.set_ylabel("median latency, ms")
     lengths = " or ".join(map(str, sorted({row.length for row in rows})))
-    about = ", with entity F1" if scored else ""
-    axes.set_title(f"size and latency{about}: {lengths} tokens, {_count(rows[0].threads)}", fontsize=10)
+    axes.set_title(f"size and latency: {lengths} tokens, {_count(rows[0].threads)}", fontsize=10)
     axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
 
 
 def _plot_lengths(axes: Any, measurements: Sequence[Measurement], names: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minialbert_tf import benchmark_process
-from minialbert_tf.benchmark_plot import save_plot
+from minialbert_tf.benchmark_plot import _comparable, save_plot
 from minialbert_tf.benchmarking import Case, Measurement, format_table, measure, plan
 from minialbert_tf.errors import InputError
 from minialbert_tf.export.bundle import read_bundle
@@ -139,3 +139,10 @@ def test_a_picture_is_written(rows, tmp_path):
     pytest.importorskip("matplotlib")
     save_plot(rows, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_compares_like_with_like():
+    rows = [measurement(length=length, threads=threads) for length in (32, 128, 512) for threads in (2, 1)]
+    rows += [measurement(file="b", length=length) for length in (64, 128)] + [measurement(file="c", length=100)]
+    compared = [(row.file, row.length, row.threads) for row in _comparable(rows)]
+    assert compared == [("a/ner.tflite", 128, 1), ("b", 128, 1), ("c", 100, 1)]

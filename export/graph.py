@@ -30,7 +30,14 @@ class InferenceGraph:
         variables: All that hold weights, for who saves the graph.
     """
 
-    def __init__(self, model: PretrainedModel, recursions: int, loop: bool, scale_rows: bool) -> None:
+    def __init__(
+        self,
+        model: PretrainedModel,
+        recursions: int,
+        loop: bool,
+        scale_rows: bool,
+        masked_bias: float = MASKED_BIAS,
+    ) -> None:
         """Takes the weights of a model.
 
         Args:
@@ -39,10 +46,12 @@ class InferenceGraph:
             loop: Whether the recursion is a loop over one copy of the block in the graph.
             scale_rows: Whether the word embeddings become two factors, rows within [-1, 1] and a scale for each row.
                 A table quantised with one scale for all rows then keeps the precision of each.
+            masked_bias: What is added to the scores of padding before softmax.
         """
         self._model = model
         self._recursions = recursions
         self._loop = loop
+        self._masked_bias = masked_bias
         self._takes_pairs = isinstance(model, MiniAlbertForSequenceClassification)
         self.input_names = ("input_ids", "attention_mask", *(["token_type_ids"] if self._takes_pairs else []))
         encoder = model.encoder.recursive_encoder
@@ -59,7 +68,7 @@ class InferenceGraph:
     ) -> tf.Tensor:
         """Returns logits, (1, L, labels) or (1, labels), of inputs (1, L)."""
         hidden = self._embed(tf.reshape(input_ids, (-1,)), tf.reshape(attention_mask, (-1,)), token_type_ids)
-        bias = (1.0 - tf.cast(attention_mask, tf.float32)) * MASKED_BIAS  # (1, L), added to (A, L, L)
+        bias = (1.0 - tf.cast(attention_mask, tf.float32)) * self._masked_bias  # (1, L), added to (A, L, L)
         hidden = self._iterate(hidden, bias) if self._loop else self._unroll(hidden, bias)
         if self._takes_pairs:
             return _dense(self._model.classifier, hidden[:1], "classifier")

@@ -29,7 +29,7 @@ def quantize_weights(flatbuffer: bytes, recipe: Recipe) -> bytes:
         for operator in list(subgraph.operators):
             code = model.operatorCodes[operator.opcodeIndex]
             kind = kind_of(code)
-            if kind not in _VERSIONS:
+            if kind not in _VERSIONS or _is_calibrated(subgraph, operator, kind):
                 continue
             tensor = subgraph.tensors[operator.inputs[_WEIGHTS_INPUT]]
             bits = recipe.bits_of(_name(subgraph, operator))
@@ -91,6 +91,11 @@ def _encode(matrix: np.ndarray, bits: int, by_row: bool) -> tuple[np.ndarray, np
         nibbles = np.resize(packed, packed.size + packed.size % 2) & 0xF
         return nibbles[::2] | nibbles[1::2] << 4, scales.ravel()
     return packed, scales.ravel()
+
+
+def _is_calibrated(subgraph: schema.SubGraphT, operator: schema.OperatorT, kind: int) -> bool:
+    """Tells whether a matrix product takes integers, and so has integers for weights, too."""
+    return kind == _FULLY_CONNECTED and subgraph.tensors[operator.inputs[0]].type != schema.TensorType.FLOAT32
 
 
 def _set_integers(tensor: schema.TensorT, buffer: int, bits: int, scales: np.ndarray) -> None:

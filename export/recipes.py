@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from minialbert_tf.errors import InputError
+
 # The recursion as copies of the block in the graph, or as a loop over one.
 GRAPHS = ("unrolled", "loop")
 FLOAT_BITS = 32
@@ -49,9 +51,33 @@ _INT4 = (("block", 4), ("word_embeddings", 4), ("", 8))
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("float32", "everything as trained", (("", FLOAT_BITS),), None, 0.05, 0.999),
+        Recipe("none", "32-bit floats, as trained", (("", FLOAT_BITS),), None, 0.05, 0.999),
         Recipe("fp16", "weights in half floats, computed in floats", (("", HALF_BITS),), None, 0.1, 0.99),
         Recipe("int8", "8-bit weights, activations scaled per token while it runs", _INT8, None, 0.3, 0.9),
         Recipe("int4", "4-bit block and word embeddings, the rest as int8", _INT4, None, 1.5, 0.7),
+        Recipe(
+            "int8-static", "as int8, activations in 8 bits of ranges measured on texts, for NPUs", _INT8, 8, 1.0, 0.9
+        ),
+        Recipe(
+            "int16x8",
+            "8-bit weights, activations in 16 bits of ranges measured on texts, for NPUs",
+            _INT8,
+            16,
+            0.3,
+            0.9,
+        ),
     )
 }
+OTHER_NAMES = {"float32": "none"}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Returns the recipe of a name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    recipe = RECIPES.get(OTHER_NAMES.get(name, name))
+    if recipe is None:
+        raise InputError(f"quantization must be one of {', '.join(RECIPES)}. Received: {name!r}")
+    return recipe

@@ -1,16 +1,17 @@
 """`minialbert export`."""
 
 import argparse
-import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from minialbert_tf.export.recipes import GRAPHS, RECIPES
+from minialbert_tf.export.recipes import GRAPHS, OTHER_NAMES, RECIPES
 
+_MOST_TEXTS = 1000
 _TFLITE_EXAMPLE = """example:
-  minialbert export tflite --model my-model --output ner.tflite --lengths 64 128 256
+  minialbert export tflite --model my-model --output ner.tflite --lengths 64 128 256 --data bc5cdr
 """
 _SAVED_MODEL_EXAMPLE = """example:
   minialbert export saved-model --model my-model --output serving/ner
@@ -32,12 +33,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         added.set_defaults(run=run)
         return added
 
-    tflite = add("tflite", "one .tflite file for phones, vocabulary and labels inside", _TFLITE_EXAMPLE, run_tflite)
+    _add_tflite(add("tflite", "one .tflite file for phones, vocabulary and labels inside", _TFLITE_EXAMPLE, run_tflite))
+
+    served = add("saved-model", "for TensorFlow Serving: text in, entities out", _SAVED_MODEL_EXAMPLE, run_saved_model)
+    _add_model(served)
+    served.add_argument("--output", required=True, type=Path, help="the folder NAME; the version goes into it")
+    served.add_argument("--version", type=int, help="version (default: the one after the highest that exists)")
+    served.add_argument("--force", action="store_true", help="replace an existing version")
+
+    android = add("android", "put a .tflite file into the Android demo or a copy of it", _ANDROID_EXAMPLE, run_android)
+    android.add_argument("--model", required=True, type=Path, help="the .tflite file")
+    android.add_argument("--project", type=Path, default=Path("android_demo"), help="default: android_demo")
+    android.add_argument("--force", action="store_true", help="replace the project's present model")
+
+
+def _add_tflite(tflite: argparse.ArgumentParser) -> None:
     _add_model(tflite)
     tflite.add_argument("--output", required=True, type=Path, help="the .tflite file to write")
     tflite.add_argument(
         "--quantization",
-        choices=RECIPES,
+        choices=(*RECIPES, *OTHER_NAMES),
+        metavar="NAME",
         default="int8",
         help=f"{'; '.join(f'{recipe.name}: {recipe.summary}' for recipe in RECIPES.values())} (default: int8)",
     )
@@ -57,19 +73,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dynamic", action="store_true", help="one signature for any length up to the longest, for CPUs"
     )
     tflite.add_argument("--recursions", type=int, help="apply the block so often (default: as the model does)")
+    tflite.add_argument(
+        "--calibration",
+        nargs="+",
+        metavar="FILE",
+        help=f"texts, a line each, to measure ranges for int8-static and int16x8; the first {_MOST_TEXTS} count",
+    )
+    tflite.add_argument(
+        "--texts",
+        nargs="+",
+        metavar="FILE",
+        help=f"texts, a line each, to compare labels on; the first {_MOST_TEXTS} count (both default to a sample)",
+    )
+    tflite.add_argument("--data", type=Path, help="folder with PART.tsv, to compare the F1 on (--task ner)")
+    tflite.add_argument("--part", default="test", help="train, dev or test (default: test)")
+    tflite.add_argument(
+        "--force-quality", action="store_true", help="write the file even if it loses more than its quantization may"
+    )
     tflite.add_argument("--force", action="store_true", help="replace an existing file")
-    tflite.add_argument("--json", action="store_true", help="print the file's card as JSON")
-
-    served = add("saved-model", "for TensorFlow Serving: text in, entities out", _SAVED_MODEL_EXAMPLE, run_saved_model)
-    _add_model(served)
-    served.add_argument("--output", required=True, type=Path, help="the folder NAME; the version goes into it")
-    served.add_argument("--version", type=int, help="version (default: the one after the highest that exists)")
-    served.add_argument("--force", action="store_true", help="replace an existing version")
-
-    android = add("android", "put a .tflite file into the Android demo or a copy of it", _ANDROID_EXAMPLE, run_android)
-    android.add_argument("--model", required=True, type=Path, help="the .tflite file")
-    android.add_argument("--project", type=Path, default=Path("android_demo"), help="default: android_demo")
-    android.add_argument("--force", action="store_true", help="replace the project's present model")
+    tflite.add_argument("--json", action="store_true", help="print the report, which is written beside the file, too")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -102,11 +124,13 @@ def run_android(arguments: argparse.Namespace) -> None:
 
 def run_tflite(arguments: argparse.Namespace) -> None:
     """Writes a .tflite file."""
-    from minialbert_tf.export.tflite import export_tflite
+    from minialbert_tf.data.conll import read_conll
+    from minialbert_tf.export.tflite import export_tflite, report_path
     from minialbert_tf.files import check_free
 
-    check_free(arguments.output, arguments.force)  # before minutes of work
-    card = export_tflite(
+    for path in (arguments.output, report_path(arguments.output)):
+        check_free(path, arguments.force)  # before minutes of work
+    report = export_tflite(
         _load(arguments),
         arguments.output,
         quantization=arguments.quantization,
@@ -115,10 +139,18 @@ def run_tflite(arguments: argparse.Namespace) -> None:
         graph=arguments.graph,
         dynamic=arguments.dynamic,
         recursions=arguments.recursions,
+        calibration=_read_texts(arguments.calibration),
+        texts=_read_texts(arguments.texts),
+        data=read_conll(arguments.data / f"{arguments.part}.tsv") if arguments.data else (),
+        force_quality=arguments.force_quality,
     )
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(card)))
+        print(json.dumps(report.to_json()))
     else:
-        size = arguments.output.stat().st_size / 1e6
-        lengths = ", ".join(map(str, card.sequence_lengths))
-        print(f"wrote {arguments.output}: {size:.2f} MB, {card.quantization}, lengths {lengths}")
+        print(f"{report}\nwrote {arguments.output} and {report_path(arguments.output).name}")
+
+
+def _read_texts(names: list[str] | None) -> Iterator[str] | None:
+    from minialbert_tf.data.corpus import find_files, read_documents
+
+    return None if names is None else islice(read_documents(find_files(names)), _MOST_TEXTS)

@@ -82,8 +82,11 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], force
     # The library writes an array's memory as it lies there, so it must be in C order.
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with replacing(path, force) as new:
+        new.touch()
+        usual_mode = new.stat().st_mode
         try:
             safetensors.numpy.save_file(contiguous, new, metadata={"format": "pt"})
+            new.chmod(usual_mode)  # the library writes for its user's eyes only
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"The tensors cannot be written: {error}. Received: {path}") from error
 

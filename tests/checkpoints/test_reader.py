@@ -337,3 +337,9 @@ def test_reading_a_file_and_writing_over_it(tmp_path):
     tensors = read_tensors(path)
     write_safetensors(path, tensors, force=True)
     np.testing.assert_array_equal(tensors["a"], read_tensors(path)["a"])
+
+
+def test_a_file_can_be_read_by_whom_the_umask_lets(tmp_path):
+    write_safetensors(tmp_path / "weights.safetensors", {"a": np.zeros(2, np.float32)})
+    (tmp_path / "other").touch()
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -71,7 +71,8 @@ def test_figures_of_a_file(tiny_tagger_file, tmp_path, monkeypatch):
     assert found.tokens_per_second == pytest.approx(16 / found.p50_ms * 1000)
     assert 0 < found.later_network_ms < found.later_load_ms
     if LINUX:
-        assert 0 < found.tokenizer_mb < found.anonymous_mb < found.resident_mb < 100
+        assert found.tokenizer_mb < found.anonymous_mb < 100
+        assert found.resident_mb < 100  # and may be less: the kernel takes back pages of files when it likes
     assert not (tmp_path / "cache").exists()  # what this very user has packed would make the first load a later one
 
 

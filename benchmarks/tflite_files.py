@@ -35,7 +35,7 @@ def make_files(folder: Path, tokenizer: ma.WordPieceTokenizer, onnx_site: Path |
 
     def ours(quantization: str, lengths: Sequence[int]) -> Callable[[Path], object]:
         return lambda path: ma.export.export_tflite(
-            model, path, quantization=quantization, sequence_lengths=lengths, force=True
+            model, path, quantization=quantization, sequence_lengths=lengths, force_quality=True
         )
 
     makers: dict[str, Callable[[Path], object]] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from tensorflow import keras
 
+from minialbert_tf.builtin import BUILTIN
 from minialbert_tf.config import MiniAlbertConfig
 from minialbert_tf.data.batching import BatchedExamples, Example
 from minialbert_tf.data.conll import part_files
@@ -50,8 +51,8 @@ SIZES: dict[str, dict[str, Any]] = {
     )
 }
 # Defaults by what is trained; those of "full", a pre-trained model, are the original's.
-LEARNING_RATES = {"scratch": 5e-4, "full": 5e-5, "adapters": 5e-4}
-EPOCHS = {"scratch": 15, "full": 5, "adapters": 5}
+LEARNING_RATES = {SCRATCH: 5e-4, BUILTIN: 3e-4, "full": 5e-5, "adapters": 5e-4}
+EPOCHS = {SCRATCH: 15, BUILTIN: 10, "full": 5, "adapters": 5}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Settings:
     Attributes:
         task: A key of `minialbert_tf.tasks.TASKS`.
         data: Folder with train.tsv and, as far as there are, dev.tsv and test.tsv.
-        model: A checkpoint folder, a hub id, or "scratch" for a new model with a vocabulary learned from train.tsv.
+        model: "builtin", the encoder that comes with the package; a checkpoint folder or hub id; or "scratch" for a
+            new model with a vocabulary learned from train.tsv.
         size: Of a model from scratch, a key of `SIZES`.
         vocab_size: Most pieces of a vocabulary from scratch.
         lowercase: Whether a vocabulary from scratch is uncased.
@@ -88,7 +90,7 @@ class Settings:
 
     task: str
     data: str
-    model: str = SCRATCH
+    model: str = BUILTIN
     size: str = "small"
     vocab_size: int = 8000
     lowercase: bool = True
@@ -113,7 +115,7 @@ class Settings:
 
     def with_defaults(self) -> "Settings":
         """Returns the settings with the defaults for what is trained filled in."""
-        kind = "scratch" if self.model == SCRATCH else "adapters" if self.adapters_only else "full"
+        kind = "adapters" if self.adapters_only else self.model if self.model in (SCRATCH, BUILTIN) else "full"
         rate = LEARNING_RATES[kind] if self.learning_rate is None else self.learning_rate
         epochs = EPOCHS[kind] if self.epochs is None else self.epochs
         return dataclasses.replace(self, learning_rate=rate, epochs=epochs)
@@ -188,7 +190,7 @@ def _train(
 
 
 def _lessons(
-    settings: Settings, task: Task, model: PretrainedModel, examples: list[Example]
+    settings: Settings, task: Task, model: Any, examples: list[Example]
 ) -> tuple[BatchedExamples, TaskDistillationLoss | None]:
     """Returns what to learn in batches, and the loss that goes with them; None: the model's own."""
     if settings.teacher is None:
@@ -198,6 +200,8 @@ def _lessons(
         raise InputError(
             f"The teacher must know the labels {', '.join(task.labels)}. Received: {', '.join(teacher.config.labels)}"
         )
+    if teacher.load_report and teacher.load_report.initialised:
+        raise InputError(f"The teacher must be fine-tuned: it lacks a head for labels. Received: {settings.teacher}")
     if teacher.tokenizer is None or not teacher.tokenizer.same_as(model.tokenizer):
         raise InputError(f"Model and teacher must have the same tokenizer. Received: {settings.teacher}")
     longest = teacher.config.max_position_embeddings
@@ -225,7 +229,10 @@ def _check(settings: Settings) -> None:
             settings.teacher is None or settings.task != "regression",
             "left out for regression, where there are no distributions to compare",
         ),
-        "unlabelled": (settings.teacher is not None or not settings.unlabelled, "left out without a teacher"),
+        "unlabelled": (
+            not settings.unlabelled or (settings.teacher is not None and settings.columns[1] is None),
+            "left out without a teacher, and for pairs of texts, which raw text does not have",
+        ),
         "teacher_weight": (0 <= settings.teacher_weight <= 1, "from 0 to 1"),
         "temperature": (settings.temperature > 0, "positive"),
         "weight_decay": (settings.weight_decay >= 0, "0 or more"),

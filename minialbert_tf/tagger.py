@@ -9,6 +9,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from minialbert_tf.builtin import TAGGER
 from minialbert_tf.errors import CheckpointError, InputError
 from minialbert_tf.ner import decode_spans
 from minialbert_tf.tokenization import Pieces, WordPieces, WordPieceTokenizer
@@ -71,17 +72,25 @@ class Tagger:
     Control characters and the like, which BERT drops, may lie inside an entity but not at the ends of its words.
     """
 
-    def __init__(self, tokenizer: WordPieceTokenizer, labels: Sequence[str], runtime: Runtime) -> None:
+    def __init__(
+        self,
+        tokenizer: WordPieceTokenizer | None = None,
+        labels: Sequence[str] = (),
+        runtime: Runtime | None = None,
+    ) -> None:
         """Puts a tagger together; mostly `from_tflite` or `from_pretrained` do.
 
         Args:
             tokenizer: The tokenizer that the model was trained with.
             labels: IOB2 label names by id.
-            runtime: What runs the model.
+            runtime: What runs the model. Without it, it is the tagger for chemicals and diseases that comes with the
+                package (`minialbert_tf.builtin.TAGGER`), tokenizer and labels included.
 
         Raises:
             InputError: If the labels are not "O" and, for types X, "B-X" and "I-X".
         """
+        if tokenizer is None or runtime is None:
+            tokenizer, labels, runtime = _read_tflite(TAGGER, threads=1)
         self.tokenizer = tokenizer
         self.labels = checked_labels(labels)
         self._runtime = runtime
@@ -94,13 +103,7 @@ class Tagger:
         Raises:
             InputError: If the file is damaged, is none of ours, or its model does not label tokens.
         """
-        from minialbert_tf.export.bundle import read_bundle
-        from minialbert_tf.litert_runtime import LiteRTRuntime
-
-        bundle = read_bundle(path)
-        if bundle.card.task != "token-classification":
-            raise InputError(f"The model must be for token-classification. Received: {path} for {bundle.card.task}")
-        return cls(bundle.tokenizer, checked_labels(bundle.card.labels), LiteRTRuntime(bundle, threads))
+        return cls(*_read_tflite(path, threads))
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | Path) -> "Tagger":
@@ -259,3 +262,13 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
     if not valid or OUTSIDE not in labels or len(set(labels)) < len(labels):
         raise InputError(f"Labels must be IOB2: O, and B-X and I-X for types X, each once. Received: {labels}")
     return labels
+
+
+def _read_tflite(path: str | Path, threads: int) -> tuple[WordPieceTokenizer, Sequence[str], Runtime]:
+    from minialbert_tf.export.bundle import read_bundle
+    from minialbert_tf.litert_runtime import LiteRTRuntime
+
+    bundle = read_bundle(path)
+    if bundle.card.task != "token-classification":
+        raise InputError(f"The model must be for token-classification. Received: {path} for {bundle.card.task}")
+    return bundle.tokenizer, checked_labels(bundle.card.labels), LiteRTRuntime(bundle, threads)

@@ -23,7 +23,7 @@ from minialbert_tf.keras_runtime import KerasRuntime
 from minialbert_tf.models import MiniAlbertForSequenceClassification, MiniAlbertForTokenClassification
 from minialbert_tf.pretrained import PretrainedModel
 from minialbert_tf.tagger import Tagger
-from minialbert_tf.teacher import token_classifier_class
+from minialbert_tf.teacher import is_bert, token_classifier_class
 from minialbert_tf.text_evaluation import TextReport, check_classes, evaluate_texts
 from minialbert_tf.training import say
 
@@ -131,7 +131,13 @@ class _TextTask:
         return examples
 
     def checkpoint_class(self, path_or_hub_id: str) -> type[PretrainedModel]:
-        """Returns the sequence classifier of a MiniALBERT."""
+        """Returns the sequence classifier of a MiniALBERT.
+
+        Raises:
+            InputError: If it is a BERT's checkpoint.
+        """
+        if is_bert(path_or_hub_id):
+            raise InputError(f"Texts are classified by MiniALBERTs, not by BERTs. Received: {path_or_hub_id}")
         return MiniAlbertForSequenceClassification
 
     def unlabelled(self, texts: Iterable[str], model: Any) -> Iterator[Example]:

@@ -28,7 +28,7 @@ def test_help_lists_the_commands(capsys):
     assert all(name in out.split() and summary.split()[0] in out for name, summary in COMMANDS.items())
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["tag"], ["tag", "--model"], ["finetune", "--epochs", "many"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["tag", "--model"], ["finetune", "--epochs", "many"]])
 def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

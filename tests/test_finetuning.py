@@ -14,7 +14,7 @@ import tensorflow as tf
 from golden_values import GOLDEN
 from safetensors.numpy import load_file
 from tensorflow import keras
-from tiny_runs import PARTS, save_checkpoint, write_ner, write_table
+from tiny_runs import PARTS, has_bfloat16_on_cpu, save_checkpoint, write_ner, write_table
 
 from minialbert_tf import finetuning
 from minialbert_tf.config import MiniAlbertConfig
@@ -58,7 +58,15 @@ def graphs():
 
 
 def settings_of(data, **changes):
-    defaults = {"task": "ner", "size": "tiny", "vocab_size": 100, "max_length": 32, "epochs": 2, "batch_size": 8}
+    defaults = {
+        "task": "ner",
+        "model": "scratch",
+        "size": "tiny",
+        "vocab_size": 100,
+        "max_length": 32,
+        "epochs": 2,
+        "batch_size": 8,
+    }
     return Settings(**{**defaults, "data": str(data), "learning_rate": 0.02, **changes})
 
 
@@ -153,7 +161,8 @@ def test_adapters_only_from_a_checkpoint_of_the_original(name, corpus, tmp_path)
 
 def test_defaults_follow_from_what_is_trained():
     for kind, changes in (
-        ("scratch", {}),
+        ("builtin", {}),
+        ("scratch", {"model": "scratch"}),
         ("full", {"model": "folder"}),
         ("adapters", {"model": "folder", "adapters_only": True}),
     ):
@@ -162,14 +171,14 @@ def test_defaults_follow_from_what_is_trained():
     assert len(set(LEARNING_RATES.values())) > 1
 
 
-def test_mixed_precision(checkpoint, corpus, tmp_path):
+def test_mixed_precision(checkpoint, corpus, graphs, tmp_path):
     losses = []
     for mixed in (False, True):
         run = settings_of(corpus, model=str(checkpoint), mixed_precision=mixed)
         results = finetune(run, tmp_path / str(mixed))
         losses.append(results["epochs"][-1]["loss"])
         assert keras.mixed_precision.global_policy().name == "float32"
-    assert losses[0] != losses[1]
+    assert losses[0] != losses[1] or not has_bfloat16_on_cpu()
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     tensors = load_file(tmp_path / "True" / "model.safetensors")
     assert {array.dtype.name for array in tensors.values()} == {"float32"}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from minialbert_tf.builtin import BUILTIN, ENCODER
 from minialbert_tf.errors import CheckpointError
 
 SAFETENSORS_FILE: Final = "model.safetensors"
@@ -26,13 +27,16 @@ def resolve(path_or_hub_id: str | Path, needs: Sequence[str] = CHECKPOINT_FILES)
     """Returns the local folder or file of a checkpoint, downloading a hub model's files where they are not yet cached.
 
     Args:
-        path_or_hub_id: An existing folder or file, which wins, or a hub id such as "nlpie/bio-miniALBERT-128".
+        path_or_hub_id: "builtin", the encoder that comes with the package; an existing folder or file; or a hub id
+            such as "nlpie/bio-miniALBERT-128".
         needs: Files wanted from the hub; those a model lacks are left out. `pytorch_model.bin` is fetched only when
             there is no `model.safetensors`.
 
     Raises:
         CheckpointError: If there is no such folder, or the hub cannot give the model.
     """
+    if path_or_hub_id == BUILTIN:
+        return ENCODER
     try:
         path = Path(path_or_hub_id).expanduser()
         if path.exists():

@@ -1,4 +1,4 @@
-"""`minialbert demo`: the whole road from labelled sentences to entities out of a .tflite file, on built-in data."""
+"""`minialbert demo`: real entities at once, then the road from labelled sentences to a .tflite file of one's own."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.epilog = _EXAMPLES
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for model and file (default: demo)")
-    parser.add_argument("--epochs", type=int, default=16, help="default: 16")
+    parser.add_argument("--epochs", type=int, default=3, help="default: 3")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--force", action="store_true", help="replace an existing output")
     parser.set_defaults(run=run)
@@ -37,19 +37,23 @@ def run(arguments: argparse.Namespace) -> None:
     from minialbert_tf.highlight import highlight
     from minialbert_tf.tagger import Tagger
 
+    color = use_color()
+    _say("1. Tag sentences with the model that comes with the package")
+    with Tagger() as tagger:
+        for entities, text in zip(tagger(list(UNSEEN)), UNSEEN, strict=True):
+            print(highlight(text, entities, color=color))
     sample = sample_folder()
     with replacing(arguments.output, arguments.force) as folder:
         folder.mkdir()
-        _say("1. Fine-tune a small model, from nothing, on the sample corpus of the package")
+        _say("2. Fine-tune the encoder that comes with the package on its sample corpus")
         _train(sample, folder / "model", arguments)
-        _say("2. Export it to one int8 .tflite file, with vocabulary and labels inside")
+        _say("3. Export it to one int8 .tflite file, with vocabulary and labels inside")
         _export(folder / "model", folder / "ner.tflite")
     file = arguments.output / "ner.tflite"
     with Tagger.from_tflite(file) as tagger:
-        _say("3. Score the file on the test part of the sample corpus")
+        _say("4. Score the file on the test part of the sample corpus")
         print(evaluate_tagger(tagger, read_conll(sample / "test.tsv")))
-        _say("4. Tag unseen sentences with it")
-        color = use_color()
+        _say("5. Tag the sentences with it")
         seconds = []
         for text in UNSEEN:
             started = time.perf_counter()
@@ -69,10 +73,7 @@ def _train(sample: Path, output: Path, arguments: argparse.Namespace) -> None:
     settings = Settings(
         task="ner",
         data=str(sample),
-        size="tiny",
-        vocab_size=3000,
         epochs=arguments.epochs,
-        learning_rate=1e-3,
         seed=arguments.seed,
     )
     finetune(settings, output)

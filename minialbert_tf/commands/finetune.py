@@ -4,13 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
+from minialbert_tf.builtin import BUILTIN
 from minialbert_tf.commands.evaluate import add_columns
 
 _EXAMPLES = """examples:
   minialbert finetune --task ner --data bc5cdr --model nlpie/bio-miniALBERT-128 --output bc5cdr-model
   minialbert finetune --task ner --data bc5cdr --model nlpie/bio-miniALBERT-128 --adapters-only --output bc5cdr-adapters
   minialbert finetune --data bc5cdr --model student --teacher bert-bc5cdr --unlabelled 'abstracts/*.txt.gz' --output ner
-  minialbert finetune --task ner --data ncbi-disease --output small-from-scratch
+  minialbert finetune --task ner --data ncbi-disease --output disease-tagger
   minialbert finetune --task classification --data SST-2 --text-column sentence --label-column label --output sentiment
 
 If it is stopped or killed, the same command goes on where it was.
@@ -38,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--json", action="store_true", help="print the results as one JSON object")
 
     model = parser.add_argument_group("model")
-    model.add_argument("--model", default="scratch", help="checkpoint folder, hub id, or scratch (default: scratch)")
+    model.add_argument(
+        "--model", default=BUILTIN, help="checkpoint folder, hub id, scratch or builtin (default: builtin)"
+    )
     model.add_argument("--adapters-only", action="store_true", help="train only the adapters and the head")
     model.add_argument(
         "--size", choices=("tiny", "small", "full"), default="small", help="from scratch (default: small)"
@@ -64,10 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     taught.add_argument("--temperature", type=float, default=1.0, help="softens what is compared (default: 1)")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, help="default: 5; from scratch 15")
+    training.add_argument("--epochs", type=int, help="default: 5; builtin 10; from scratch 15")
     training.add_argument("--batch-size", type=int, default=16, help="default: 16")
     training.add_argument(
-        "--learning-rate", type=float, help="peak (default: 5e-5; adapters only and from scratch 5e-4)"
+        "--learning-rate", type=float, help="peak (default: 5e-5; builtin 3e-4; adapters only and from scratch 5e-4)"
     )
     training.add_argument("--schedule", choices=("linear", "cosine"), default="cosine", help="decay (default: cosine)")
     training.add_argument("--warmup", type=float, default=0.1, help="share of the steps (default: 0.1)")

@@ -9,10 +9,12 @@ from itertools import tee
 from pathlib import Path
 from typing import Any
 
+from minialbert_tf.builtin import BUILTIN, TAGGER
 from minialbert_tf.errors import DataError, InputError
 from minialbert_tf.tagger import Tagger
 
 _EXAMPLES = """examples:
+  minialbert tag "Naloxone reverses the antihypertensive effect of clonidine."
   minialbert tag --model ner.tflite "Selegiline-induced postural hypotension"
   minialbert tag --model ner.tflite --file notes.txt > entities.jsonl
   zcat abstracts.gz | minialbert tag --model ner.tflite --json | jq '.entities[].text'
@@ -23,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.epilog = _EXAMPLES
     parser.add_argument("text", nargs="*", help="a text; without any, and without --file, each line of standard input")
-    parser.add_argument("--model", required=True, help="a .tflite file, a checkpoint folder or a hub id")
+    parser.add_argument(
+        "--model",
+        default=BUILTIN,
+        help="a .tflite file, a checkpoint folder or a hub id (default: builtin, which finds chemicals and diseases)",
+    )
     parser.add_argument("--file", type=Path, help="a UTF-8 file with one text per line")
     parser.add_argument("--json", action="store_true", help="JSON lines; the default where the output is no terminal")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colours (default: auto)")
@@ -57,8 +63,8 @@ def use_color(choice: str = "auto") -> bool:
 
 
 def open_tagger(model: str, threads: int = 1) -> Tagger:
-    """Opens what `--model` names: a .tflite file or a checkpoint."""
-    path = Path(model)
+    """Opens what `--model` names: "builtin", a .tflite file or a checkpoint."""
+    path = TAGGER if model == BUILTIN else Path(model)
     if path.suffix == ".tflite":
         return Tagger.from_tflite(path, threads)
     return Tagger.from_pretrained(model)

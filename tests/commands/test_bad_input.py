@@ -111,7 +111,9 @@ BAD_CORPORA = {
 def test_bad_corpora(name, folder, run):
     content, message = BAD_CORPORA[name]
     (folder / "train.tsv").write_bytes(content)
-    assert_refused(run("finetune", "--data", ".", "--size", "tiny", "--output", "model"), "finetune", message)
+    assert_refused(
+        run("finetune", "--data", ".", "--model", "scratch", "--size", "tiny", "--output", "model"), "finetune", message
+    )
     assert [path.name for path in folder.iterdir()] == ["train.tsv"]
 
 

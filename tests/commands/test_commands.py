@@ -8,7 +8,7 @@ import pytest
 from command_checks import assert_refused
 from golden_values import GOLDEN
 from safetensors.numpy import load_file
-from tiny_runs import change_config, write_ner, write_table
+from tiny_runs import change_config, save_checkpoint, write_ner, write_table
 
 from minialbert_tf.checkpoints.reader import find_weights, read_tensors
 
@@ -33,7 +33,7 @@ def test_evaluate_a_file(tiny_tagger_file, folder, run):
 def test_finetune_and_evaluate_texts(task, score, folder, run, eager):
     write_table(folder / "data", task, {"train": 8, "test": 4})
     columns = ("--data", "data", "--task", task, "--pair-column", "other")
-    training = ("--size", "tiny", "--vocab-size", "100", "--epochs", "1", "--max-length", "16")
+    training = ("--model", "scratch", "--size", "tiny", "--vocab-size", "100", "--epochs", "1", "--max-length", "16")
     code, out, err = run("finetune", *columns, *training, "--output", "model", "--json")
     assert code == 0 and "epoch 1/1" in err
     results = json.loads(out)
@@ -44,7 +44,19 @@ def test_finetune_and_evaluate_texts(task, score, folder, run, eager):
 
 
 def test_finetune_prints_only_json_on_standard_output(corpus, folder, run, eager):
-    command = ("finetune", "--data", corpus, "--size", "tiny", "--vocab-size", "100", "--epochs", "1")
+    command = (
+        "finetune",
+        "--data",
+        corpus,
+        "--model",
+        "scratch",
+        "--size",
+        "tiny",
+        "--vocab-size",
+        "100",
+        "--epochs",
+        "1",
+    )
     command = (*command, "--max-length", "32", "--batch-size", "24", "--cased", "--schedule", "linear")
     code, out, _ = run(*command, "--json")
     assert code == 0
@@ -96,8 +108,11 @@ def test_export(checkpoint, folder, run):
     assert json.loads(run("tag", "--model", "ner.tflite", "lung pain")[1])["text"] == "lung pain"
 
 
-def test_demo(tiny_tagger_file, folder, run, eager, monkeypatch):
-    """On a small corpus, and with another file in place of the export, which has tests of its own."""
+def test_demo(tiny_tagger_file, corpus, folder, tmp_path_factory, run, eager, monkeypatch):
+    """On a small corpus with small models, and with a file in place of the export, which has tests of its own."""
+    monkeypatch.setattr("minialbert_tf.tagger.TAGGER", tiny_tagger_file)
+    encoder = save_checkpoint(tmp_path_factory.mktemp("encoder") / "model", corpus, max_position_embeddings=256)
+    monkeypatch.setattr("minialbert_tf.checkpoints.hub.ENCODER", encoder)
     data = write_ner(folder / "sample", {"train": 8, "dev": 4, "test": 4})
     for path in data.iterdir():
         path.write_text(path.read_text().replace("-Disease", "-X").replace("-Drug", "-X"))
@@ -107,7 +122,7 @@ def test_demo(tiny_tagger_file, folder, run, eager, monkeypatch):
     )
     code, out, _ = run("demo", "--epochs", "1")
     assert code == 0
-    assert [line[:2] for line in out.splitlines() if line[1:2] == "."] == ["1.", "2.", "3.", "4."]
+    assert [line[:2] for line in out.splitlines() if line[1:2] == "."] == ["1.", "2.", "3.", "4.", "5."]
     assert "micro average" in out and "Naloxone" in out and "MB" in out and "ms a sentence" in out
     assert sorted(path.name for path in (folder / "demo").iterdir()) == ["model", "ner.tflite"]
     assert sorted(path.name for path in folder.iterdir()) == ["demo", "sample"]

@@ -192,8 +192,12 @@ def load_teacher(path_or_hub_id: str | Path) -> BertModel | BertForMaskedLM:
     return BertForMaskedLM.from_pretrained(path_or_hub_id) if has_head else encoder
 
 
+def is_bert(path_or_hub_id: str | Path) -> bool:
+    """Returns whether a checkpoint is a BERT's; a MiniALBERT's may say "bert" as well, but gives E."""
+    values = read_config(path_or_hub_id)
+    return isinstance(values, Mapping) and values.get("model_type") == "bert" and "embedding_size" not in values
+
+
 def token_classifier_class(path_or_hub_id: str | Path) -> type[PretrainedModel]:
     """Returns the class of the token classifier that a checkpoint makes: of a MiniALBERT or of a BERT."""
-    values = read_config(path_or_hub_id)
-    plain = isinstance(values, Mapping) and values.get("model_type") == "bert" and "embedding_size" not in values
-    return BertForTokenClassification if plain else MiniAlbertForTokenClassification
+    return BertForTokenClassification if is_bert(path_or_hub_id) else MiniAlbertForTokenClassification

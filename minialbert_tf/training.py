@@ -131,6 +131,11 @@ class SavedState:
         self._model = model
         self._path = folder / _STATE
 
+    @property
+    def exists(self) -> bool:
+        """Whether something is saved."""
+        return self._path.is_file()
+
     def save(self, position: Any) -> None:
         """Writes the variables and `position`, a JSON value."""
         arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(self._variables())}
@@ -143,7 +148,7 @@ class SavedState:
         Raises:
             InputError: If the file is damaged or of another model.
         """
-        if not self._path.is_file():
+        if not self.exists:
             return None
         try:
             with np.load(self._path) as saved:
@@ -307,14 +312,22 @@ def open_folder(folder: Path, settings: Mapping[str, Any], restart: bool = False
             new.mkdir()
             write_json(new / _SETTINGS, settings)
         return
-    saved = read_json(path)
+    saved, wanted = _flat(read_json(path)), _flat(settings)
     differing = [
-        f"{key}: {saved.get(key)!r} then, {settings.get(key)!r} now"
-        for key in sorted(saved.keys() | settings.keys())
-        if saved.get(key) != settings.get(key)
+        f"{key}: {saved.get(key)!r} then, {wanted.get(key)!r} now"
+        for key in sorted(saved.keys() | wanted.keys())
+        if saved.get(key) != wanted.get(key)
     ]
     if differing:
         raise InputError(
             f"Only a run with the same settings can be resumed in {folder}; use --restart to begin anew. "
             f"Received: {'; '.join(differing)}"
         )
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the settings with those in dicts named by their path, such as "weights.mlm"."""
+    if not isinstance(settings, Mapping):
+        return {prefix: settings}
+    names = {key: f"{prefix}.{key}" if prefix else key for key in settings}
+    return {name: value for key, path in names.items() for name, value in _flat(settings[key], path).items()}

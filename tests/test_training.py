@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
-from tiny_runs import tiny_config
+from tiny_runs import has_bfloat16_on_cpu, tiny_config
 
 from minialbert_tf.data.batching import BatchedExamples, Example
 from minialbert_tf.errors import InputError
 from minialbert_tf.files import replacing
 from minialbert_tf.losses import TokenCrossEntropy
 from minialbert_tf.models import MiniAlbertForTokenClassification
-from minialbert_tf.training import Trainer, WarmupSchedule, make_optimizer, open_folder
+from minialbert_tf.training import Trainer, WarmupSchedule, computing_in_bfloat16, make_optimizer, open_folder
 
 NUM_LABELS = 3
 EPOCHS, STEPS = 3, 3
@@ -386,6 +386,16 @@ def test_open_folder(tmp_path):
         open_folder(folder, {"seed": 2})
 
 
+def test_a_setting_inside_another_is_named_alone(tmp_path):
+    folder = tmp_path / "run"
+    open_folder(folder, {"weights": {"mlm": 1.0, "hidden": 3.0}, "files": {"a.txt": 10}})
+    open_folder(folder, {"weights": {"mlm": 1.0, "hidden": 3.0}, "files": {"a.txt": 10}})
+    with pytest.raises(
+        InputError, match=r"Received: files\.a\.txt: 10 then, None now; weights\.mlm: 1\.0 then, 0\.0 now$"
+    ):
+        open_folder(folder, {"weights": {"mlm": 0.0, "hidden": 3.0}, "files": {}})
+
+
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_folder_of_something_else_is_left_alone(restart, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
@@ -394,3 +404,42 @@ def test_a_folder_of_something_else_is_left_alone(restart, tmp_path):
     with pytest.raises(InputError, match="move what is there"):
         open_folder(tmp_path / "notes.txt", {}, restart)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def rounding(matrix):
+    """The largest relative error of a product in a graph; its exact value is known."""
+    product = np.asarray(tf.function(tf.linalg.matmul)(tf.constant(matrix), tf.eye(len(matrix))))
+    return np.abs(product / matrix - 1).max()
+
+
+@pytest.mark.skipif(not has_bfloat16_on_cpu(), reason="needs a CPU with AVX-512 and no GPU")
+def test_graphs_compute_in_bfloat16_inside_and_in_float32_outside():
+    matrix = np.random.default_rng(0).uniform(1, 2, (64, 64)).astype(np.float32)
+    assert rounding(matrix) == 0
+    with computing_in_bfloat16(True):
+        assert 2**-10 < rounding(matrix) <= 2**-8
+        with computing_in_bfloat16(False):
+            assert rounding(matrix) == 0
+        assert rounding(matrix) > 2**-10
+        assert keras.layers.Dense(1).compute_dtype == "float32"
+    assert rounding(matrix) == 0
+
+
+def test_on_a_gpu_bfloat16_is_the_policy_of_keras(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"{kind}:0"])
+    with computing_in_bfloat16(True):
+        layer = keras.layers.Dense(1)
+        assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
+        assert not tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16")
+    assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+def test_the_users_own_policy_comes_back_after_an_error():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        with pytest.raises(Interrupted), computing_in_bfloat16(False):
+            assert keras.layers.Dense(1).compute_dtype == "float32"
+            raise Interrupted
+        assert keras.mixed_precision.global_policy().name == "mixed_float16"
+    finally:
+        keras.mixed_precision.set_global_policy("float32")

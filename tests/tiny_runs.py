@@ -4,9 +4,13 @@ import json
 import random
 from pathlib import Path
 
+import tensorflow as tf
+
 from minialbert_tf.config import MiniAlbertConfig
 from minialbert_tf.data.conll import label_names, read_conll
 from minialbert_tf.models import MiniAlbertForTokenClassification
+from minialbert_tf.pretrained import PretrainedModel
+from minialbert_tf.teacher import BertConfig, BertForMaskedLM
 from minialbert_tf.tokenization import WordPieceTokenizer
 
 PARTS = {"train": 24, "dev": 8, "test": 8}
@@ -73,6 +77,37 @@ def save_checkpoint(folder: Path, data: Path, **changes) -> Path:
     model.tokenizer = tokenizer
     model.save_pretrained(folder)
     return folder
+
+
+def write_texts(path: Path, documents: int = 60, seed: int = 0) -> Path:
+    """Writes plain text, a document a line."""
+    generator = random.Random(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [" ".join(word for word, _ in sentence(generator)) for _ in range(documents)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def bert_config(**changes) -> BertConfig:
+    """Returns a config of a BERT of four layers and the sizes of `tiny_config`, whose layers differ much."""
+    sizes = {name: size for name, size in _SIZES.items() if name not in ("embedding_size", "reduction_factor")}
+    defaults = {**sizes, "num_hidden_layers": 4, "vocab_size": 60, "max_position_embeddings": 32}
+    return BertConfig(**{**defaults, "initializer_range": 0.3, **changes})
+
+
+def save_bert(folder: Path, texts: Path, cls: type[PretrainedModel] = BertForMaskedLM, **changes) -> Path:
+    """Writes a new BERT with a tokenizer that knows the words of a text file."""
+    tokenizer = WordPieceTokenizer.train(texts.read_text(encoding="utf-8").splitlines(), 100, lowercase=True)
+    model = cls(bert_config(vocab_size=len(tokenizer.vocabulary), **changes))
+    model.tokenizer = tokenizer
+    model.save_pretrained(folder)
+    return folder
+
+
+def has_bfloat16_on_cpu() -> bool:
+    """Returns whether TensorFlow computes on a CPU that it can compute in bfloat16 on."""
+    cpu = Path("/proc/cpuinfo")
+    return cpu.exists() and "avx512f" in cpu.read_text() and not tf.config.list_physical_devices("GPU")
 
 
 def change_config(folder: Path, **changes) -> None:

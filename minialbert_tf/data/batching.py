@@ -27,9 +27,9 @@ class Example:
         type_ids: Token type ids of the pieces, or None for all 0.
     """
 
-    ids: list[int]
-    labels: list[int] | int | float
-    type_ids: list[int] | None = None
+    ids: Sequence[int]
+    labels: Sequence[int] | int | float
+    type_ids: Sequence[int] | None = None
 
 
 def pad(rows: Sequence[Sequence[int]], length: int, value: int = 0) -> np.ndarray:
@@ -98,6 +98,6 @@ class BatchedExamples:
         if examples[0].type_ids is not None:
             features["token_type_ids"] = pad([example.type_ids or [] for example in examples], length)
         labels = [example.labels for example in examples]
-        if isinstance(labels[0], list):
+        if isinstance(labels[0], Sequence):
             return features, pad(labels, length, value=IGNORED_LABEL)  # type: ignore[arg-type]
         return features, np.array(labels, np.float32 if isinstance(labels[0], float) else np.int32)

@@ -1,5 +1,6 @@
 """From labelled sentences and texts to training examples."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -49,7 +50,7 @@ def token_examples(
 def unlabelled_token_examples(
     texts: Iterable[str], tokenizer: WordPieceTokenizer, max_length: int, label: int
 ) -> Iterator[Example]:
-    """Tokenises raw texts as `token_examples` does sentences.
+    """Tokenises raw texts as `token_examples` does sentences, into examples that take little memory.
 
     Args:
         texts: The texts.
@@ -65,16 +66,28 @@ def unlabelled_token_examples(
         first = np.diff(pieces.word_ids, prepend=-1) != 0
         labels = np.where(first, label, IGNORED_LABEL).tolist()
         for window in plan_windows(len(pieces.ids), max_length - 2):
-            yield _window_example(pieces.ids, labels, window, tokenizer)
+            example = _window_example(pieces.ids, labels, window, tokenizer)
+            yield Example(array("i", example.ids), array("i", cast(list[int], example.labels)))
 
 
 def unlabelled_text_examples(
     texts: Iterable[str], tokenizer: WordPieceTokenizer, max_length: int, label: int
 ) -> Iterator[Example]:
-    """Tokenises raw texts as `text_examples` does single texts: their first `max_length` pieces, with one label."""
+    """Tokenises raw texts as `text_examples` does single texts, into examples that take little memory.
+
+    Args:
+        texts: The texts.
+        tokenizer: The model's tokenizer.
+        max_length: Longest example, [CLS] and [SEP] included.
+        label: Of every text.
+
+    Yields:
+        One example for each text of which the tokenizer keeps something.
+    """
     for text in texts:
         ids = tokenizer.encode(text).ids
-        yield Example([tokenizer.cls_id, *ids[: max_length - 2], tokenizer.sep_id], label)
+        if ids:
+            yield Example(array("i", [tokenizer.cls_id, *ids[: max_length - 2], tokenizer.sep_id]), label)
 
 
 def _window_example(

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from minialbert_tf.data.batching import BUCKET_LENGTHS, Batch, pad
 from minialbert_tf.data.text_windows import Windows
-from minialbert_tf.errors import InputError
+from minialbert_tf.errors import DataError, InputError
 from minialbert_tf.losses import IGNORED_LABEL
 from minialbert_tf.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
 
@@ -71,12 +71,14 @@ class MaskedBatches:
 
     Attributes:
         masking: What is masked.
+        error: Why a dataset has ended too soon, or None; TensorFlow's own error says it among much else.
     """
 
     def __init__(self, windows: Windows, masking: Masking, batch_size: int, seed: int = 0) -> None:
         """Takes the windows, what is masked in them, and how many make a batch."""
         self._windows = windows
         self.masking = masking
+        self.error: DataError | None = None
         self._batch_size = batch_size
         self._seed = seed
 
@@ -84,7 +86,14 @@ class MaskedBatches:
         """Returns the batches from number `first` on: inputs and labels of shape (B, L)."""
         grid = tf.TensorSpec((self._batch_size, None), tf.int32)
         signature = ({"input_ids": grid, "attention_mask": grid}, grid)
-        return tf.data.Dataset.from_generator(lambda: self.batches(first), output_signature=signature).prefetch(4)
+        return tf.data.Dataset.from_generator(lambda: self._watched(first), output_signature=signature).prefetch(4)
+
+    def _watched(self, first: int) -> Iterator[Batch]:
+        try:
+            yield from self.batches(first)
+        except DataError as error:
+            self.error = error
+            raise
 
     def batches(self, first: int = 0) -> Iterator[Batch]:
         """Yields the batches from number `first` on."""

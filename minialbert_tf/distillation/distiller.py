@@ -149,7 +149,10 @@ class Distiller(keras.Model):
             return losses
         # Only the masked positions: logits over the vocabulary cost as much as many layers.
         masked = tf.cast(tf.not_equal(labels, IGNORED_LABEL), tf.int32)
-        most = tf.reduce_max(tf.reduce_sum(masked, axis=-1)) if self.max_masked is None else self.max_masked
+        if self.max_masked is None:
+            most = tf.reduce_max(tf.reduce_sum(masked, axis=-1))
+        else:  # a batch of short rows may have less room than that
+            most = tf.minimum(self.max_masked, tf.shape(labels)[1])
         positions = tf.math.top_k(masked, most).indices  # (B, most), masked ones first
         labels, taught, learned = (tf.gather(values, positions, batch_dims=1) for values in (labels, taught, learned))
         logits = self.student.logits(learned)

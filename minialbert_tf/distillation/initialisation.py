@@ -83,6 +83,8 @@ def _set_embeddings(source: Any, target: Any, batches: Sequence[tuple[np.ndarray
         getattr(target, name).assign(table)
     gamma, beta = np.asarray(source.norm.gamma), np.asarray(source.norm.beta)
     kernel, bias = _least_squares(_embed(reduced, batches), directions * gamma + beta)
+    target.norm.gamma.assign(np.ones(len(basis.T)))
+    target.norm.beta.assign(np.zeros(len(basis.T)))
     target.projector.kernel.assign(kernel)
     target.projector.bias.assign(bias)
 
@@ -129,10 +131,13 @@ def _set_adapters(
 
 
 def _make_identity(adapter: BottleneckAdapter, batches: Sequence[tf.Tensor], masks: Sequence[np.ndarray]) -> None:
-    states = np.concatenate([np.asarray(hidden)[mask != 0] for hidden, mask in zip(batches, masks, strict=True)])
+    states = np.concatenate(
+        [np.asarray(hidden, np.float32)[mask != 0] for hidden, mask in zip(batches, masks, strict=True)]
+    )
     normal = _normalise(states)
     mean, variance = normal.mean(axis=0), normal.var(axis=0)
     slope = ((normal - mean) * states).mean(axis=0) / (variance + _RIDGE)
-    adapter.up.kernel.assign(np.zeros(adapter.up.kernel.shape))
+    for weight in adapter.up.weights:
+        weight.assign(np.zeros(weight.shape))
     adapter.norm.gamma.assign(slope)
     adapter.norm.beta.assign(states.mean(axis=0) - slope * mean)

@@ -4,7 +4,12 @@ import pytest
 from tiny_runs import sentence
 
 from minialbert_tf.data.conll import Sentence
-from minialbert_tf.data.features import text_examples, token_examples
+from minialbert_tf.data.features import (
+    text_examples,
+    token_examples,
+    unlabelled_text_examples,
+    unlabelled_token_examples,
+)
 from minialbert_tf.data.tables import Row
 from minialbert_tf.losses import IGNORED_LABEL
 from minialbert_tf.tokenization import SPECIAL_TOKENS, WordPieceTokenizer
@@ -107,3 +112,33 @@ def test_of_a_pair_the_longer_text_is_shortened_first(seed):
         for mine, my_length, other in ((0, lengths[0], kept[1]), (1, lengths[1], kept[0])):
             if kept[mine] < my_length:  # what was cut is no shorter than the other, but for an odd piece
                 assert kept[mine] >= other - 1
+
+
+ASKED = -101
+
+
+def test_raw_text_asks_for_a_label_where_words_begin():
+    texts = ["the U.S. aspirin", "\x00\u200b", "of"]
+    first, second = unlabelled_token_examples(texts, TOKENIZER, 32, ASKED)
+    assert list(first.ids) == ids_of("the", "u", ".", "s", ".", "as", "##pi", "##rin")
+    assert list(first.labels) == [NONE, *[ASKED] * 6, NONE, NONE, NONE]
+    assert (list(second.ids), list(second.labels), second.type_ids) == (ids_of("of"), [NONE, ASKED, NONE], None)
+
+
+@pytest.mark.parametrize("max_length", [6, 9, 16, 40])
+def test_raw_text_becomes_the_windows_that_labelled_sentences_become(max_length):
+    generator = random.Random(max_length)
+    for _ in range(12):
+        words = tuple(word for word, _ in sentence(generator, words=generator.randint(1, 60)))
+        labelled = token_examples([Sentence(words, ("O",) * len(words))], TOKENIZER, ["O"], max_length)
+        raw = list(unlabelled_token_examples([" ".join(words)], TOKENIZER, max_length, ASKED))
+        assert [list(example.ids) for example in raw] == [example.ids for example in labelled]
+        for mine, theirs in zip(raw, labelled, strict=True):
+            assert list(mine.labels) == [ASKED if label == O else label for label in theirs.labels]
+        assert len(raw) > 1 or len(labelled[0].ids) <= max_length
+
+
+def test_a_raw_text_asks_for_one_label():
+    short, long = unlabelled_text_examples(["the x", "\u200b", "the of x x x"], TOKENIZER, 5, ASKED)
+    assert (list(short.ids), short.labels, short.type_ids) == (ids_of("the", "x"), ASKED, None)
+    assert list(long.ids) == ids_of("the", "of", "x")

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from minialbert_tf.builtin import ENCODER, TAGGER
 from minialbert_tf.models import MiniAlbertModel
@@ -58,8 +58,8 @@ def test_the_encoder_is_found_by_its_name_and_in_half_precision():
     assert model.tokenizer is not None
     config = model.config
     assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (384, 12, 6)
-    with safe_open(ENCODER / "model.safetensors", "np") as tensors:
-        assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {np.dtype(np.float16)}
+    tensors = load_file(ENCODER / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float16)}
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)

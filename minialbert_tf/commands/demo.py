@@ -33,10 +33,11 @@ def run(arguments: argparse.Namespace) -> None:
     from minialbert_tf.data.conll import read_conll
     from minialbert_tf.data.sample import sample_folder
     from minialbert_tf.evaluation import evaluate_tagger
-    from minialbert_tf.files import replacing
+    from minialbert_tf.files import check_free, replacing
     from minialbert_tf.highlight import highlight
     from minialbert_tf.tagger import Tagger
 
+    check_free(arguments.output, arguments.force)  # before anything is said
     color = use_color()
     _say("1. Tag sentences with the model that comes with the package")
     with Tagger() as tagger:

@@ -11,7 +11,7 @@ from minialbert_tf.export.flatbuffer import kind_of, read_model, schema
 from minialbert_tf.keras_runtime import KerasRuntime
 from minialbert_tf.litert_runtime import LiteRTRuntime
 
-LENGTHS = (16, 32)
+OPTIONS = {"sequence_lengths": (16, 32), "force_quality": True}  # weights are random
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def calm_model(tiny_tagger):
 def exported(request, calm_model, tmp_path_factory):
     pytest.importorskip("ai_edge_quantizer")
     path = tmp_path_factory.mktemp("calibrated") / "ner.tflite"
-    return path, export_tflite(calm_model, path, quantization=request.param, sequence_lengths=LENGTHS)
+    return path, export_tflite(calm_model, path, quantization=request.param, **OPTIONS)
 
 
 def test_all_but_lookups_computes_in_integers(exported):

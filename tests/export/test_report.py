@@ -29,7 +29,7 @@ def changed(**changes):
 def test_what_is_good_enough_passes():
     check(GOOD, INT8)
     check(changed(agreement=None, f1=None), INT8)
-    check(changed(agreement=Agreement(10, 0.9), f1=F1(50, 0.5, 0.9)), INT8)
+    check(changed(agreement=Agreement(10, 0.95), f1=F1(50, 0.5, 0.9)), INT8)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_wrong_is_refused_even_by_force(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"agreement": Agreement(10, 0.89)}, r"int8 must keep 90.0% of the labels .*--force-quality.* 89.0% of 10"),
+        ({"agreement": Agreement(10, 0.94)}, r"int8 must keep 95.0% of the labels .*--force-quality.* 94.0% of 10"),
         ({"agreement": Agreement(10, math.nan)}, "Received: nan% of 10"),
         ({"f1": F1(50, 0.75, 0.7469)}, r"lose at most 0.3 points of F1; .*Received: 74.69, in floats 75.00"),
     ],
@@ -81,7 +81,7 @@ def test_a_report_in_json(report, tiny_tagger_file):
     assert (values["graph"], values["dynamic"], values["recursions"]) == ("loop", False, 2)
     assert values["weights"]["parts"]["block"] == {"parameters": 1000, "bits": 8, "bytes": 1000}
     assert values["difference_from_keras"]["16"] == {"floats": 1.2e-7, "quantized": 0.012}
-    assert values["agreement"] == {"decisions": 1234, "same": 0.987, "at_least": 0.9}
+    assert values["agreement"] == {"decisions": 1234, "same": 0.987, "at_least": 0.95}
     assert values["f1"] == {"sentences": 50, "floats": 0.75, "quantized": 0.748, "may_lose": 0.003}
     assert json.loads(json.dumps(values, allow_nan=False)) == values
     assert str(tiny_tagger_file.parent) not in json.dumps(values)
@@ -93,6 +93,6 @@ def test_a_report_in_words(report):
     table = {line.split("  ")[0]: line.split() for line in lines}
     assert table["block"][-3:] == ["1,000", "8", "1,000"] and table["word scales"][-1] == "9"
     assert table["length 16"][-2:] == ["1.2e-07", "1.2e-02"]
-    assert "98.70% of 1,234 (at least 90.0%)" in str(report)
+    assert "98.70% of 1,234 (at least 95.0%)" in str(report)
     assert "entity F1 on 50 sentences: 0.7480, in floats 0.7500 (may lose 0.003)" in str(report)
     assert max(map(len, lines)) <= 110

@@ -5,7 +5,17 @@ BIN := $(VENV)/bin
 # A strict editable install links each file, so it is made anew when a folder gains or loses one.
 SOURCES := setup.cfg pyproject.toml $(shell find minialbert_tf export -type d -not -name __pycache__)
 
-BOTH_FLAVOURS := tests/test_golden.py tests/test_models.py tests/test_losses.py
+DISTILLER := tests/distillation/test_distiller.py
+BOTH_FLAVOURS := tests/test_golden.py tests/test_models.py tests/test_losses.py \
+	$(DISTILLER)::test_every_term_and_the_total_are_the_originals \
+	$(DISTILLER)::test_gradients_of_the_total_are_the_originals \
+	$(DISTILLER)::test_one_wrong_term_is_noticed \
+	$(DISTILLER)::test_fit_lowers_every_term_and_leaves_the_teacher_alone \
+	tests/distillation/test_initialisation.py \
+	tests/distillation/test_run.py::test_the_output_is_a_student_with_results_and_logs \
+	tests/distillation/test_run.py::test_an_interrupted_run_ends_like_one_that_was_not \
+	tests/distillation/test_task.py::test_the_loss_is_a_mean_over_what_counts \
+	tests/distillation/test_task.py::test_a_student_learns_to_judge_raw_text_as_its_teacher_does
 
 .PHONY: demo test test-serving test-android clean
 

@@ -165,10 +165,10 @@ def largest_change(student):
 def test_adapters_begin_as_the_identity():
     teacher, student = make_teacher(), make_student()
     initialise(student, teacher, SAMPLES)
-    assert largest_change(student) < 0.12
+    assert largest_change(student) < 0.2
     for adapter in student.recursive_encoder.attention_adapters:
-        adapter.norm.gamma.assign(1.3 * np.asarray(adapter.norm.gamma))
-    assert largest_change(student) > 0.2
+        adapter.norm.gamma.assign(1.4 * np.asarray(adapter.norm.gamma))
+    assert largest_change(student) > 0.3
 
 
 def test_no_layer_norm_is_nearer_to_the_identity():
@@ -176,7 +176,7 @@ def test_no_layer_norm_is_nearer_to_the_identity():
     [inputs] = samples = SAMPLES[:1]
     initialise(student, teacher, samples)
     adapter = student.recursive_encoder.attention_adapters[0]
-    states = teacher.embeddings(inputs["input_ids"])[inputs["attention_mask"] == 1]
+    states = teacher.embeddings(inputs["input_ids"])[inputs["attention_mask"] == 1][None]
     assert_smallest(lambda: np.square(adapter(states) - states).mean(), [adapter.norm.gamma, adapter.norm.beta])
 
 

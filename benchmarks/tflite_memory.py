@@ -65,9 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ner.tflite"
         # Labels of random weights are nearly tied.
-        results = [
-            repeat("export", arguments.exports, lambda: export_tflite(model, path, force=True, force_quality=True))
-        ]
+        options = {"sequence_lengths": (32,), "force": True, "force_quality": True}
+        results = [repeat("export", arguments.exports, lambda: export_tflite(model, path, **options))]
         file = arguments.model or path
         with ma.Tagger.from_tflite(file) as tagger:
             results.append(repeat("tag", arguments.taggings, lambda: tagger(next(texts))))

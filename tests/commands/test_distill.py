@@ -41,6 +41,7 @@ def test_it_writes_a_student_and_prints_json(teacher, texts, folder, run, eager,
     results = json.loads(out)
     assert results["losses"].keys() == {"loss", "embedding_loss", "attention_loss", "hidden_loss"}
     assert results["settings"]["layer_map"] == [1, 3]
+    assert {"log.jsonl", "losses.png"} < {path.name for path in (folder / "student" / "logs").iterdir()}
     student = MiniAlbertModel.from_pretrained("student")
     assert (student.config.embedding_size, student.config.use_adapter) == (8, False)
     assert "by layers 1, 3; losses: embedding, attention, hidden; 2 steps of 4 windows" in err

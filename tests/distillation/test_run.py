@@ -37,8 +37,9 @@ SAME = {"rel": 1e-5}  # of losses, for a run that goes on and one that was never
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """No graphs unless a test asks for them, and little text for the first weights."""
+    """No graphs unless a test asks for them, little text for the first weights, and no pictures, which take longer."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LossLog, "plot", lambda log: None)
         patch.setattr(distillation_run, "_SAMPLED_TOKENS", 300)
         tf.config.run_functions_eagerly(True)
         yield
@@ -236,7 +237,6 @@ class Interruption:
                 raise Interrupted
 
         monkeypatch.setattr(SavedState, "save", interrupted)
-        monkeypatch.setattr(LossLog, "plot", lambda log: None)  # takes longer than a step
 
 
 def test_an_interrupted_run_ends_like_one_that_was_not(settings, tmp_path, monkeypatch):
@@ -333,7 +333,7 @@ def command_of(settings, output):
 
 
 def test_kill_9_costs_nothing_that_was_saved(settings, graphs, tmp_path):
-    run = dataclasses.replace(settings, steps=80, start="random")
+    run = dataclasses.replace(settings, steps=60, start="random")
     distill(run, tmp_path / "whole")
     output = tmp_path / "student"
     log, state = (tmp_path / "student.training" / name for name in ("logs/log.jsonl", "state.npz"))

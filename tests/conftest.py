@@ -51,6 +51,14 @@ def packed_weights_elsewhere(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def same_random_weights():
+    """Gives each test file the same random numbers in every run, whatever ran before it in the process."""
+    from tensorflow import keras
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> TinyModel:
     tokenizer = WordPieceTokenizer.train(TEXTS, 150, lowercase=True)

@@ -2,6 +2,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +54,21 @@ def test_a_second_start_takes_what_the_first_has_packed(folder, model, tiny_mode
     assert only_file(folder) == path and path.stat().st_mtime_ns >= written
 
 
+def flip_a_bit(content, eighth):
+    """How large the file is depends on the processor, for which XNNPACK packs."""
+    at = len(content) * eighth // 8
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda content: content[:-1],
         lambda content: b"",
         lambda content: bytes(len(content)),
-        *(lambda content, at=at: content[: at * 100] + bytes([content[at * 100] ^ 1]) + content[at * 100 + 1 :]
-          for at in range(8)),
+        *(partial(flip_a_bit, eighth=eighth) for eighth in range(8)),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_file_is_packed_anew(folder, model, tiny_model, damage):
     assert is_right(model, tiny_model)
     path = only_file(folder)

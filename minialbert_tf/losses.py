@@ -33,6 +33,16 @@ def mean_of(losses: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     return losses * weights * tf.math.divide_no_nan(tf.cast(tf.size(losses), tf.float32), count)
 
 
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the losses (...) of logits (..., C), and whether a label (...) is there: -100 marks that it is not."""
+    labels = tf.cast(labels, tf.int32)
+    labelled = tf.not_equal(labels, IGNORED_LABEL)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.where(labelled, labels, 0), logits=tf.cast(logits, tf.float32)
+    )
+    return losses, labelled
+
+
 @keras.utils.register_keras_serializable("minialbert_tf")
 class TokenCrossEntropy(keras.losses.Loss):
     """Cross-entropy averaged over the labelled positions of the batch; label -100 marks the others.
@@ -45,12 +55,7 @@ class TokenCrossEntropy(keras.losses.Loss):
 
     def call(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each position, scaled so that the mean over all is the mean over the labelled ones."""
-        labels = tf.cast(labels, tf.int32)
-        labelled = tf.not_equal(labels, IGNORED_LABEL)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=tf.where(labelled, labels, 0), logits=tf.cast(logits, tf.float32)
-        )
-        return mean_of(losses, labelled)
+        return mean_of(*cross_entropy(labels, logits))
 
 
 @keras.utils.register_keras_serializable("minialbert_tf")
@@ -72,12 +77,7 @@ class SequenceLoss(keras.losses.Loss):
         labels, logits = tf.convert_to_tensor(labels), tf.cast(logits, tf.float32)  # tf-keras passes arrays as they are
         problem_type = self.problem_type or self._infer(labels, logits)
         if problem_type == "single_label_classification":
-            labels = tf.reshape(tf.cast(labels, tf.int32), (-1,))
-            counts = tf.not_equal(labels, IGNORED_LABEL)
-            return mean_of(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.where(counts, labels, 0), logits=logits),
-                counts,
-            )
+            return mean_of(*cross_entropy(tf.reshape(labels, (-1,)), logits))
         targets = tf.reshape(tf.cast(labels, tf.float32), tf.shape(logits))
         counts = tf.logical_not(tf.math.is_nan(targets))
         targets = tf.where(counts, targets, 0.0)

@@ -7,9 +7,15 @@ import tensorflow as tf
 from tensorflow import keras
 
 from minialbert_tf.distillation.layer_map import LayerMap
-from minialbert_tf.distillation.losses import AttentionDivergence, CosineDistance, LossWeights, OutputDivergence
+from minialbert_tf.distillation.losses import (
+    AttentionDivergence,
+    CosineDistance,
+    LossWeights,
+    OutputDivergence,
+    masked_mean,
+)
 from minialbert_tf.errors import InputError
-from minialbert_tf.losses import IGNORED_LABEL, TokenCrossEntropy, global_mean
+from minialbert_tf.losses import IGNORED_LABEL, cross_entropy, global_mean
 from minialbert_tf.pretrained import Head, Inputs, PretrainedModel
 
 
@@ -80,7 +86,6 @@ class Distiller(keras.Model):
         self._attention = AttentionDivergence()
         self._cosine = CosineDistance()
         self._output = OutputDivergence(temperature)
-        self._cross_entropy = TokenCrossEntropy()
         self.built = True
 
     def _choose_terms(self) -> tuple[str, ...]:
@@ -166,7 +171,7 @@ class Distiller(keras.Model):
         labels, taught, learned = (tf.gather(values, positions, batch_dims=1) for values in (labels, taught, learned))
         logits = self.student.logits(learned)
         if "mlm" in self.terms:
-            losses["mlm_loss"] = self._cross_entropy(labels, logits)
+            losses["mlm_loss"] = masked_mean(*cross_entropy(labels, logits))
         if "output" in self.terms:
             losses["output_loss"] = self._output(
                 self.teacher.logits(taught), logits, tf.not_equal(labels, IGNORED_LABEL)

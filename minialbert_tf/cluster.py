@@ -255,6 +255,8 @@ class Cluster:
             theirs = json.loads(content)
             index = int(theirs.pop("index"))
         except (ValueError, KeyError, AttributeError, TypeError):
+            index = 0
+        if not 0 < index < len(self.members.addresses):
             line.close()
             return
         if index in self._lines:
@@ -275,7 +277,8 @@ class Cluster:
                 line = _Line(connection, self._receive)
                 line.greeted = True
                 line.send(_MESSAGE, hello)
-                if self._is_welcome(line, deadline):
+                # The chief's own time may end later; it says who is missing.
+                if self._is_welcome(line, time.monotonic() + self.timeout + _FAREWELL_SECONDS):
                     self._lines = {0: line}
                     return
             if time.monotonic() > deadline:

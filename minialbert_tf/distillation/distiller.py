@@ -11,11 +11,11 @@ from minialbert_tf.distillation.losses import (
     AttentionDivergence,
     CosineDistance,
     LossWeights,
+    MaskedCrossEntropy,
     OutputDivergence,
-    masked_mean,
 )
 from minialbert_tf.errors import InputError
-from minialbert_tf.losses import IGNORED_LABEL, cross_entropy, global_mean
+from minialbert_tf.losses import IGNORED_LABEL, global_mean
 from minialbert_tf.pretrained import Head, Inputs, PretrainedModel
 
 
@@ -86,6 +86,7 @@ class Distiller(keras.Model):
         self._attention = AttentionDivergence()
         self._cosine = CosineDistance()
         self._output = OutputDivergence(temperature)
+        self._cross_entropy = MaskedCrossEntropy()
         self.built = True
 
     def _choose_terms(self) -> tuple[str, ...]:
@@ -171,7 +172,7 @@ class Distiller(keras.Model):
         labels, taught, learned = (tf.gather(values, positions, batch_dims=1) for values in (labels, taught, learned))
         logits = self.student.logits(learned)
         if "mlm" in self.terms:
-            losses["mlm_loss"] = masked_mean(*cross_entropy(labels, logits))
+            losses["mlm_loss"] = self._cross_entropy(labels, logits)
         if "output" in self.terms:
             losses["output_loss"] = self._output(
                 self.teacher.logits(taught), logits, tf.not_equal(labels, IGNORED_LABEL)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from minialbert_tf.errors import InputError
+from minialbert_tf.losses import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,15 @@ class CosineDistance(_Term):
         teacher = tf.math.l2_normalize(tf.cast(teacher, tf.float32), axis=-1)
         student = tf.math.l2_normalize(tf.cast(student, tf.float32), axis=-1)
         return masked_mean(1.0 - tf.reduce_sum(teacher * student, axis=-1), mask)
+
+
+@keras.utils.register_keras_serializable("minialbert_tf")
+class MaskedCrossEntropy(_Term):
+    """Cross-entropy of the masked tokens, averaged over them."""
+
+    def __call__(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the loss, a scalar, of labels (...), -100 where nothing is masked, and logits (..., V)."""
+        return masked_mean(*cross_entropy(labels, logits))
 
 
 @keras.utils.register_keras_serializable("minialbert_tf")

@@ -202,7 +202,7 @@ def _trainer(settings: Settings, task: Task, model: Any, work: Path, save_second
             raise InputError(f"Only a MiniALBERT has adapters to train. Received: {settings.model}, a BERT")
         say(str(model.train_adapters_only()))
     examples = task.examples(task.parts["train"], model)
-    batches, loss = _lessons(settings, task, model, examples)
+    batches, loss = _lessons(settings, task, model, examples, workers)
     total = batches.steps * settings.epochs
     schedule = WarmupSchedule(settings.learning_rate, total, int(total * settings.warmup), settings.schedule)
     optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
@@ -215,7 +215,7 @@ def _trainer(settings: Settings, task: Task, model: Any, work: Path, save_second
 
 
 def _lessons(
-    settings: Settings, task: Task, model: Any, examples: list[Example]
+    settings: Settings, task: Task, model: Any, examples: list[Example], workers: Workers
 ) -> tuple[BatchedExamples, TaskDistillationLoss | None]:
     """Returns what to learn in batches, and the loss that goes with them; None: the model's own."""
     if settings.teacher is None:
@@ -232,6 +232,7 @@ def _lessons(
     longest = teacher.config.max_position_embeddings
     if settings.max_length > longest:
         raise InputError(f"max_length must be at most the teacher's {longest}. Received: {settings.max_length}")
+    workers.agree_on_weights("teacher", teacher)
     files = find_files(settings.unlabelled) if settings.unlabelled else []
     raw = list(task.unlabelled(read_documents(files), model))
     say(f"{teacher.count_params():,} parameters teach, on {len(examples)} labelled and {len(raw)} raw sequences")

@@ -1,5 +1,6 @@
 """Training on several devices or machines, as far as a training run has to know of it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -74,6 +75,18 @@ class Workers:
         """
         if self._cluster is not None:
             self._cluster.agree(values)
+
+    def agree_on_weights(self, name: str, model: tf.keras.Model) -> None:
+        """Checks that a model that each worker has loaded by itself is the same everywhere.
+
+        Raises:
+            InputError: If it is not.
+        """
+        if self._cluster is not None:
+            digest = hashlib.sha256()
+            for variable in model.variables:
+                digest.update(variable.numpy().tobytes())
+            self.agree({f"weights of the {name} (digest)": digest.hexdigest()[:16]})
 
 
 ALONE = Workers()

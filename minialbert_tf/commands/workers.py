@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ _LEGACY = "TF_USE_LEGACY_KERAS"
 _REJOINS = "MINIALBERT_REJOINS"  # how often in a row this process has started over, and for what reasons
 _MOST_REJOINS = 3
 _STEADY_SECONDS = 120.0
+_NOTICE_SECONDS = 2.0
 
 
 def add_strategy(group: argparse._ArgumentGroup) -> None:
@@ -112,9 +114,15 @@ def _joined(members: Members, arguments: argparse.Namespace, rejoins: int) -> It
 
         from minialbert_tf.workers import Workers
 
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which TensorFlow keeps to itself from here on
         try:
-            yield Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
-        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+            yield Workers(strategy, cluster)
+        except tf.errors.OpError as error:
+            time.sleep(_NOTICE_SECONDS)  # if another worker's death is the cause, the cluster starts over meanwhile
+            lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+            if not isinstance(error, lost):
+                raise
             cluster.lose(f"TensorFlow has lost a worker: {str(error).splitlines()[0]}")
 
 

@@ -322,6 +322,7 @@ def _agree(workers: Workers, recorded: dict[str, Any], distiller: Distiller) -> 
             "tokenizer": student.tokenizer.digest() if student.tokenizer else None,
         }
     )
+    workers.agree_on_weights("teacher", teacher)
 
 
 def _describe(settings: Settings, distiller: Distiller) -> None:

@@ -1,6 +1,6 @@
 """What two workers on one machine cost, beside one worker with the same cores: a whole `distill` of realistic size.
 
-    python -m benchmarks.workers [--batch-size 32] [--window 128] [--steps 8] [--rounds 2]
+    python -m benchmarks.workers [--batch-size 16] [--window 128] [--steps 6] [--rounds 2]
 
 Each worker computes on one core. Both runs see the same batches, and take turns, each in processes of its own, as
 `minialbert distill` starts them. A step's time is the median over the steps behind the first two, which compile. The
@@ -78,10 +78,10 @@ def seconds_per_step(arguments: argparse.Namespace, folder: Path, workers: int, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    parser.add_argument("--batch-size", type=int, default=16, help="default: 16")
     parser.add_argument("--window", type=int, default=128, help="default: 128")
     parser.add_argument("--mask-rate", type=float, default=0.0, help="0 leaves the masked-LM head out (default: 0)")
-    parser.add_argument("--steps", type=int, default=8, help="default: 8")
+    parser.add_argument("--steps", type=int, default=6, help="default: 6")
     parser.add_argument("--rounds", type=int, default=2, help="default: 2")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")

@@ -201,19 +201,19 @@ class Cluster:
             InputError: If they do not all come in time, do not agree, or this worker's port is in use.
         """
         deadline = time.monotonic() + self.timeout
-        try:
-            if self.is_chief:
-                self._receive_all(greeting, deadline)
-            else:
-                self._join(greeting, deadline)
-        except InputError as error:
-            self.fail(str(error))
-            raise
+        if self.is_chief:
+            self._receive_all(greeting, deadline)
+        else:
+            self._join(greeting, deadline)
         with self._lock:
             self._together = True
-            early = [self._inbox.get() for _ in range(self._inbox.qsize())]
-        for line, kind, content in early:  # what came in meanwhile
-            self._receive(line, kind, content)
+            early = [self._inbox.get() for _ in range(self._inbox.qsize())]  # what came in meanwhile
+            for frame in early:
+                if frame[1] == _MESSAGE:
+                    self._inbox.put(frame)
+        for line, kind, content in early:
+            if kind != _MESSAGE:
+                self._receive(line, kind, content)
         if self.is_chief:
             self._tell(_MESSAGE)
 
@@ -274,6 +274,9 @@ class Cluster:
         while True:
             with suppress(OSError):
                 connection = socket.create_connection((host.strip("[]"), int(port)), timeout=_left(deadline))
+                if connection.getsockname() == connection.getpeername():  # nobody listens, and chance has connected
+                    connection.close()  # this socket with itself
+                    continue
                 line = _Line(connection, self._receive)
                 line.greeted = True
                 line.send(_MESSAGE, hello)
@@ -290,11 +293,13 @@ class Cluster:
 
     def _is_welcome(self, line: _Line, deadline: float) -> bool:
         """Waits for the chief's answer; where an earlier run's server still has its port, there is none."""
-        try:
-            kind, content = self._inbox.get(timeout=_left(deadline))[1:]
-        except queue.Empty:
-            line.close()
-            return False
+        answered: _Line | None = None
+        while answered is not line:  # an earlier attempt's may still come
+            try:
+                answered, kind, content = self._inbox.get(timeout=_left(deadline))
+            except queue.Empty:
+                line.close()
+                return False
         if kind == _FAILED:
             raise InputError(content.decode())
         return kind == _MESSAGE
@@ -320,10 +325,6 @@ class Cluster:
             line, _, content = self._inbox.get()
             _compare(values, json.loads(content), next(i for i, each in self._lines.items() if each is line))
         self.share()
-
-    def fail(self, message: str) -> None:
-        """Tells the others that training ends here, and why."""
-        self._tell(_FAILED, message.encode())
 
     def lose(self, reason: str) -> None:
         """Ends because another worker is out of reach."""
@@ -355,9 +356,9 @@ class Cluster:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is not None:
-            with self._ending:
-                name = self.members.name(self.members.index)
-                self.fail(f"{name} has ended: {' '.join(str(error).split()) or type(error).__name__}")
+            self._ending.acquire()  # for good: that the others end, too, is no loss any more
+            name = self.members.name(self.members.index)
+            self._tell(_FAILED, f"{name} has ended: {' '.join(str(error).split()) or type(error).__name__}".encode())
         elif self.is_chief:
             for line in self._lines.values():
                 line.left = True

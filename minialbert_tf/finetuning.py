@@ -163,6 +163,7 @@ def finetune(
         trainer = _trainer(settings, task, model, work, save_seconds, workers)
         if workers.is_chief:
             open_folder(work, recorded, restart)
+        workers.seed(settings.seed)
         epochs, best = trainer.run()
     results = _finish(task, type(model), recorded, epochs, best, output, force) if workers.is_chief else None
     return workers.share(results)

@@ -59,6 +59,11 @@ class Workers:
         endless = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return self._strategy.distribute_datasets_from_function(lambda context: endless)
 
+    def seed(self, seed: int) -> None:
+        """Gives each worker dropout of its own, once models are made; the chief's stays that of one process."""
+        if self.shard.first:
+            tf.keras.utils.set_random_seed((seed + self.shard.first) % 2**32)
+
     def share(self, value: Any = None) -> Any:
         """Returns the chief's value, a JSON value, on all workers, once the chief has come to it."""
         return value if self._cluster is None else json.loads(self.share_bytes(json.dumps(value).encode()))

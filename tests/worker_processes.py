@@ -29,7 +29,13 @@ def tf_config(ports: list[int], index: int) -> str:
 def start(command: list[object], errors: Path | int = subprocess.PIPE, **environment: str) -> subprocess.Popen:
     """Starts Python with a command line; what it writes to standard error is added to a file or kept."""
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    values = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    values = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        **environment,
+    }
     words = [sys.executable, *map(str, command)]
     if isinstance(errors, int):
         return subprocess.Popen(words, env=values, stdout=subprocess.PIPE, stderr=errors, text=True)

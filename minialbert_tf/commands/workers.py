@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 STRATEGIES = ("none", "mirrored", "multi-worker")
 _LEGACY = "TF_USE_LEGACY_KERAS"
-_REJOINS = "MINIALBERT_REJOINS"  # how often in a row this process has started over, and for what reasons
-_MOST_REJOINS = 3
+# Set in a process that starts over: how often in a row it did so though no worker had died.
+_TROUBLES = "MINIALBERT_TROUBLES"
+_MOST_TROUBLES = 3
 _STEADY_SECONDS = 120.0
 _NOTICE_SECONDS = 2.0
 
@@ -52,8 +53,8 @@ def workers_of(arguments: argparse.Namespace) -> Iterator["Workers"]:
     Raises:
         InputError: If the cluster is described wrongly or does not come together, or tf-keras is missing.
     """
-    rejoins = int(os.environ.pop(_REJOINS, "-1"))
-    arguments.restart = arguments.restart and rejoins < 0
+    troubles = os.environ.pop(_TROUBLES, None)
+    arguments.restart = arguments.restart and troubles is None
     if arguments.strategy == "none":
         from minialbert_tf.workers import ALONE
 
@@ -70,7 +71,7 @@ def workers_of(arguments: argparse.Namespace) -> Iterator["Workers"]:
 
         yield Workers(tf.distribute.MirroredStrategy())
         return
-    with _joined(members, arguments, max(rejoins, 0)) as workers:
+    with _joined(members, arguments, int(troubles or 0)) as workers:
         yield workers
 
 
@@ -93,12 +94,11 @@ def _use_tf_keras() -> None:
 
 
 @contextmanager
-def _joined(members: Members, arguments: argparse.Namespace, rejoins: int) -> Iterator["Workers"]:
-    met = time.monotonic()
+def _joined(members: Members, arguments: argparse.Namespace, troubles: int) -> Iterator["Workers"]:
+    again = 0
 
     def end(reason: str, lost: bool) -> None:
-        steady = time.monotonic() - met > _STEADY_SECONDS
-        _end(arguments, reason, lost, 1 if steady else rejoins + 1)
+        _end(arguments, reason, lost, again)
 
     _say(f"waiting for {len(members.addresses)} workers, of which this is {members.name(members.index)}")
     with Cluster(members, arguments.cluster_timeout, end) as cluster:
@@ -120,15 +120,22 @@ def _joined(members: Members, arguments: argparse.Namespace, rejoins: int) -> It
             yield Workers(strategy, cluster)
         except tf.errors.OpError as error:
             time.sleep(_NOTICE_SECONDS)  # if another worker's death is the cause, the cluster starts over meanwhile
-            lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
-            if not isinstance(error, lost):
+            if not isinstance(
+                error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+            ):
                 raise
-            cluster.lose(f"TensorFlow has lost a worker: {str(error).splitlines()[0]}")
+            again = 1 if time.monotonic() - met > _STEADY_SECONDS else troubles + 1
+            what = str(error).splitlines()[0]
+            if again > _MOST_TROUBLES:
+                raise InputError(
+                    f"The workers must reach each other at all addresses of TF_CONFIG. Received: {what}"
+                ) from error
+            cluster.lose(f"TensorFlow has lost a worker ({what})")
 
 
-def _end(arguments: argparse.Namespace, reason: str, lost: bool, rejoins: int) -> NoReturn:
+def _end(arguments: argparse.Namespace, reason: str, lost: bool, troubles: int) -> NoReturn:
     """Ends this process because another worker has failed, or starts it over because another one is gone."""
-    if not lost or rejoins > _MOST_REJOINS:
+    if not lost:
         _say(f"minialbert {arguments.command}: {reason}")
         sys.stderr.flush()
         os._exit(2)
@@ -137,7 +144,7 @@ def _end(arguments: argparse.Namespace, reason: str, lost: bool, rejoins: int) -
         f"(within {arguments.cluster_timeout:g} seconds)"
     )
     sys.stderr.flush()
-    os.environ[_REJOINS] = str(rejoins)
+    os.environ[_TROUBLES] = str(troubles)
     os.dup2(sys.stderr.fileno(), 2)  # which the program may have taken from native code
     # TensorFlow cannot leave one cluster and join another, so a new program takes this one's place.
     os.execv(sys.executable, sys.orig_argv)

@@ -190,7 +190,7 @@ class Distiller(keras.Model):
         if kwargs["jit_compile"] and self.max_masked is None and {"mlm", "output"} & set(self.terms):
             raise InputError("XLA (jit_compile) needs max_masked, the most masked positions in a row. Received: None")
         super().compile(optimizer=optimizer, **kwargs)
-        self.distribute_reduction_method = "first"  # of tf-keras, which would add up what is global already
+        self.distribute_reduction_method = "first"  # of tf-keras, which would add up what is a mean over all replicas
 
     def train_step(self, data: tuple[Inputs, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Updates the student once and returns the losses of the batch."""

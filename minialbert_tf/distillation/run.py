@@ -104,6 +104,7 @@ def _run(
     if workers.is_chief:
         open_folder(work, recorded, restart)
     _describe(settings, distiller)
+    workers.seed(settings.seed)
     tokens = _train(distiller, batches, settings, schedule, state, work / LOGS_FOLDER, save_seconds, workers)
     results = _finish(student, recorded, tokens, work, output, force) if workers.is_chief else None
     return workers.share(results)

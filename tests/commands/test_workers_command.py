@@ -193,21 +193,36 @@ class Left(Exception):
     pass
 
 
-def test_losing_others_without_end_is_an_end(monkeypatch, capfd):
-    """Where every meeting is followed at once by a loss, starting over again would never end."""
+@pytest.fixture
+def leaving(monkeypatch):
+    """What would end or replace this process raises Left instead, with what it would do."""
 
     def leave(*what):
         raise Left(*what)
 
     monkeypatch.setattr(workers.os, "_exit", leave)
-    monkeypatch.setattr(workers.os, "execv", lambda *words: leave("again"))
+    monkeypatch.setattr(workers.os, "execv", lambda *words: leave(workers.os.environ[workers._TROUBLES]))
     monkeypatch.setattr(workers.os, "dup2", lambda *descriptors: None)
-    monkeypatch.setenv(workers._REJOINS, "0")
+    monkeypatch.setenv(workers._TROUBLES, "")
+
+
+def test_starting_over_goes_on_where_a_restart_would_drop_everything(leaving, monkeypatch, capfd):
+    arguments = argparse.Namespace(command="distill", cluster_timeout=5.0, strategy="none", restart=True)
+    with pytest.raises(Left) as left:
+        workers._end(arguments, "worker 1 is gone", True, 2)
+    assert left.value.args == ("2",)
+    assert "worker 1 is gone; starting over" in capfd.readouterr().err
+    with workers.workers_of(arguments):
+        assert not arguments.restart
+    assert workers._TROUBLES not in workers.os.environ
+    arguments.restart = True
+    with workers.workers_of(arguments):
+        assert arguments.restart
+
+
+def test_the_error_of_another_worker_is_an_end(leaving, capfd):
     arguments = argparse.Namespace(command="distill", cluster_timeout=5.0)
-    for rejoins, what in ((3, "again"), (4, 2)):
-        with pytest.raises(Left) as left:
-            workers._end(arguments, "worker 1 is gone", True, rejoins)
-        assert left.value.args == (what,)
-    assert capfd.readouterr().err.splitlines()[-1] == "minialbert distill: worker 1 is gone"
-    with pytest.raises(Left):
-        workers._end(arguments, "worker 1 has ended: full disk", False, 1)
+    with pytest.raises(Left) as left:
+        workers._end(arguments, "worker 1 has ended: full disk", False, 0)
+    assert left.value.args == (2,)
+    assert capfd.readouterr().err == "minialbert distill: worker 1 has ended: full disk\n"

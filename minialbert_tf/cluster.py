@@ -209,10 +209,10 @@ class Cluster:
             self._together = True
             early = [self._inbox.get() for _ in range(self._inbox.qsize())]  # what came in meanwhile
             for frame in early:
-                if frame[1] == _MESSAGE:
+                if frame[1] == _MESSAGE and frame[0] in self._lines.values():
                     self._inbox.put(frame)
         for line, kind, content in early:
-            if kind != _MESSAGE:
+            if kind != _MESSAGE or line not in self._lines.values():
                 self._receive(line, kind, content)
         if self.is_chief:
             self._tell(_MESSAGE)
@@ -339,11 +339,13 @@ class Cluster:
         """Takes a frame, in the thread that reads the connection."""
         with self._lock:
             line.left |= kind == _BYE
-            if not self._together or kind in (_MESSAGE, _BYE):
+            if not self._together or (kind in (_MESSAGE, _BYE) and line in self._lines.values()):
                 self._inbox.put((line, kind, content))
                 return
         index = next((index for index, each in self._lines.items() if each is line), None)
-        if index is not None and not line.left:
+        if index is None:  # one too many
+            line.close()
+        elif not line.left:
             self._stop(kind, content.decode() or f"{self.members.name(index)} is gone", line)
 
     def _stop(self, kind: bytes, reason: str, line: _Line | None = None) -> None:

@@ -253,3 +253,23 @@ def test_an_error_of_one_ends_all_with_its_message():
     for index in (0, 2):
         reason, lost = workers[index].ended.get(timeout=5)
         assert "worker 1 (localhost:" in reason and reason.endswith("has ended: The disk is full.") and not lost
+
+
+def test_one_too_many_is_sent_away():
+    where = addresses(2)
+    port = int(where[0].rpartition(":")[2])
+
+    def work(cluster):
+        time.sleep(0.6)
+        cluster.agree({})
+        return cluster.share(b"x")
+
+    chief = Worker(Members(where, 0), work)
+    silent = knock(port)  # accepted, and says something only when all have met
+    worker = Worker(Members(where, 1), work)
+    time.sleep(0.4)
+    silent.sendall(frame(b"m", json.dumps({"index": 1}).encode()))
+    assert [each.wait().error for each in (chief, worker)] == [None, None]
+    assert worker.result == b"x" and chief.ended.empty()
+    silent.settimeout(5)
+    assert silent.recv(10) == b""

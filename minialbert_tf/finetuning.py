@@ -31,9 +31,11 @@ from minialbert_tf.training import (
     open_folder,
     say,
 )
+from minialbert_tf.workers import ALONE, Workers
 
 SCRATCH = "scratch"
 RESULTS_FILE = "results.json"
+_PATHS = ("data", "model", "teacher", "unlabelled")  # may differ from machine to machine; what they hold may not
 
 # Sizes of models that are trained from nothing; "full" is that of nlpie/miniALBERT-128.
 SIZES: dict[str, dict[str, Any]] = {
@@ -122,7 +124,12 @@ class Settings:
 
 
 def finetune(
-    settings: Settings, output: str | Path, force: bool = False, restart: bool = False, save_seconds: float = 60.0
+    settings: Settings,
+    output: str | Path,
+    force: bool = False,
+    restart: bool = False,
+    save_seconds: float = 60.0,
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:
     """Trains a model and writes the epoch that is best on dev, as a checkpoint with results.json, to `output`.
 
@@ -134,24 +141,45 @@ def finetune(
         force: Whether an existing output is replaced.
         restart: Whether to drop the state of a run that was killed.
         save_seconds: How often the state is saved, and so how much a kill can cost at most.
+        workers: Who trains; of several workers only the chief writes anything.
 
     Returns:
-        The content of results.json: settings, epochs, and scores on dev and test as far as there are.
+        The content of results.json, on all workers: settings, epochs, and scores on dev and test as far as there are.
 
     Raises:
         InputError: If settings, data or checkpoint are not usable, or the output is in use.
     """
-    output = check_free(output, force)
+    output = check_free(output, force) if workers.is_chief else Path(output)
     settings = settings.with_defaults()
     _check(settings)
+    workers.check(settings.xla)
     keras.utils.set_random_seed(settings.seed)
     task = TASKS[settings.task](settings)
     work = output.with_name(f"{output.name}.training")
     recorded = _recorded(settings)
-    with computing_in_bfloat16(settings.mixed_precision):
+    workers.agree({name: value for name, value in recorded.items() if name not in _PATHS})
+    with computing_in_bfloat16(settings.mixed_precision), workers.scope():
         model: Any = _model(settings, task)
-        epochs, best = _train(settings, task, model, recorded, work, restart, save_seconds)
-    report = task.reporter(type(model).from_pretrained(best))  # in float32, as others load it
+        trainer = _trainer(settings, task, model, work, save_seconds, workers)
+        if workers.is_chief:
+            open_folder(work, recorded, restart)
+        workers.seed(settings.seed)
+        epochs, best = trainer.run()
+    results = _finish(task, type(model), recorded, epochs, best, output, force) if workers.is_chief else None
+    return workers.share(results)
+
+
+def _finish(
+    task: Task,
+    cls: type[PretrainedModel],
+    recorded: dict[str, Any],
+    epochs: Sequence[Epoch],
+    best: Path,
+    output: Path,
+    force: bool,
+) -> dict[str, Any]:
+    """Scores the best epoch and writes it to the output; returns the results."""
+    report = task.reporter(cls.from_pretrained(best))  # in float32, as others load it
     scores: dict[str, Any] = {part: report(task.parts[part]) for part in ("dev", "test") if part in task.parts}
     for part, score in scores.items():
         say(f"\n{part}:\n{score}")
@@ -163,21 +191,19 @@ def finetune(
     with replacing(output, force) as new:
         shutil.copytree(best, new)
         write_json(new / RESULTS_FILE, results)
-    shutil.rmtree(work)
+    shutil.rmtree(best.parent)
     return results
 
 
-def _train(
-    settings: Settings, task: Task, model: Any, recorded: dict[str, Any], work: Path, restart: bool, save_seconds: float
-) -> tuple[tuple[Epoch, ...], Path]:
-    """Returns the epochs, and the folder with the checkpoint of the best one."""
+def _trainer(settings: Settings, task: Task, model: Any, work: Path, save_seconds: float, workers: Workers) -> Trainer:
+    """Compiles the model and returns what trains it."""
     assert settings.epochs and settings.learning_rate  # filled in by with_defaults and checked
     if settings.adapters_only:
         if not hasattr(model, "train_adapters_only"):
             raise InputError(f"Only a MiniALBERT has adapters to train. Received: {settings.model}, a BERT")
         say(str(model.train_adapters_only()))
     examples = task.examples(task.parts["train"], model)
-    batches, loss = _lessons(settings, task, model, examples)
+    batches, loss = _lessons(settings, task, model, examples, workers)
     total = batches.steps * settings.epochs
     schedule = WarmupSchedule(settings.learning_rate, total, int(total * settings.warmup), settings.schedule)
     optimizer = make_optimizer(schedule, settings.weight_decay, settings.clip_norm)
@@ -185,12 +211,12 @@ def _train(
     _describe(settings, task, model, examples)
     report, dev = task.reporter(model), task.parts.get("dev")
     evaluate = None if dev is None else lambda: task.score(report(dev))
-    open_folder(work, recorded, restart)
-    return Trainer(model, batches, settings.epochs, evaluate, work, save_seconds).run()
+    workers.agree({**model.config.to_dict(), "tokenizer": model.tokenizer.digest(), "number of steps": total})
+    return Trainer(model, batches, settings.epochs, evaluate, work, save_seconds, workers)
 
 
 def _lessons(
-    settings: Settings, task: Task, model: Any, examples: list[Example]
+    settings: Settings, task: Task, model: Any, examples: list[Example], workers: Workers
 ) -> tuple[BatchedExamples, TaskDistillationLoss | None]:
     """Returns what to learn in batches, and the loss that goes with them; None: the model's own."""
     if settings.teacher is None:
@@ -207,6 +233,7 @@ def _lessons(
     longest = teacher.config.max_position_embeddings
     if settings.max_length > longest:
         raise InputError(f"max_length must be at most the teacher's {longest}. Received: {settings.max_length}")
+    workers.agree_on_weights("teacher", teacher)
     files = find_files(settings.unlabelled) if settings.unlabelled else []
     raw = list(task.unlabelled(read_documents(files), model))
     say(f"{teacher.count_params():,} parameters teach, on {len(examples)} labelled and {len(raw)} raw sequences")

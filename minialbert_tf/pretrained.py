@@ -114,6 +114,7 @@ class Head(PretrainedModel):
         # Keras 3 would choose XLA by itself, which compiles anew for every length of batch.
         kwargs.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, loss=self.default_loss() if loss is None else loss, **kwargs)
+        self.distribute_reduction_method = "first"  # of tf-keras, which would add up what is a mean over all replicas
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns what `compile_from_config` needs."""

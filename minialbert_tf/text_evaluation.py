@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from minialbert_tf.data.batching import BatchedExamples
 from minialbert_tf.data.features import text_examples
@@ -50,7 +51,9 @@ def evaluate_texts(
     examples, _ = text_examples(rows, model.tokenizer, class_ids, max_length)
     batches = BatchedExamples(examples, _BATCH_SIZE).dataset(epoch=0)
     gold = np.concatenate([labels for _, labels in batches])
-    logits = model.predict(batches, verbose=0)
+    # Not predict(), which under a distribution strategy would ask all workers to take part.
+    run = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    logits = np.concatenate([run(inputs) for inputs, _ in batches])
     scores = _regression_scores(gold, logits[:, 0]) if regression else _class_scores(gold, logits.argmax(axis=-1))
     return TextReport(scores, len(rows))
 

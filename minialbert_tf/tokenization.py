@@ -1,5 +1,6 @@
 """WordPiece tokenization: the one tokenizer of training, evaluation and tagging."""
 
+import hashlib
 import json
 import re
 from bisect import bisect_right
@@ -198,12 +199,14 @@ class WordPieceTokenizer:
 
     def same_as(self, other: "WordPieceTokenizer") -> bool:
         """Returns whether both split every text into the same pieces with the same ids."""
+        return self._key() == other._key()
 
-        def key(tokenizer: "WordPieceTokenizer") -> tuple[Any, ...]:
-            casing = (tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars)
-            return tokenizer.vocabulary, *casing
+    def digest(self) -> str:
+        """Returns a short text that is the same for tokenizers that are the same, on any machine."""
+        return hashlib.sha256(repr(self._key()).encode()).hexdigest()[:16]
 
-        return key(self) == key(other)
+    def _key(self) -> tuple[Any, ...]:
+        return self.vocabulary, self.lowercase, self.strip_accents, self.tokenize_chinese_chars
 
     def save(self, folder: str | Path) -> None:
         """Writes the files from which `from_pretrained` and transformers' AutoTokenizer read the tokenizer.

@@ -1,5 +1,6 @@
 """Training with model.fit: optimizer, learning rate schedule, and a loop that survives being killed."""
 
+import io
 import json
 import shutil
 import sys
@@ -8,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,7 @@ from minialbert_tf.data.batching import BatchedExamples
 from minialbert_tf.errors import InputError
 from minialbert_tf.files import replacing, write_json
 from minialbert_tf.models import PretrainedModel
+from minialbert_tf.workers import ALONE, Workers
 
 SCHEDULES = ("linear", "cosine")
 _EPOCH = "epoch-"
@@ -124,12 +126,17 @@ class _State(NamedTuple):
 
 
 class SavedState:
-    """The variables of a model and its optimizer, and where its training stands: one file, replaced in one step."""
+    """The variables of a model and its optimizer, and where its training stands: one file, replaced in one step.
 
-    def __init__(self, model: keras.Model, folder: Path) -> None:
-        """Takes a compiled model and the working folder."""
+    Of several workers only the chief has the file; the others go on from what the chief sends them. Other than Keras's
+    BackupAndRestore it knows the position to the batch, and asks for no folder that all machines share.
+    """
+
+    def __init__(self, model: keras.Model, folder: Path, workers: Workers = ALONE) -> None:
+        """Takes a compiled model, the working folder and who trains."""
         self._model = model
         self._path = folder / _STATE
+        self._workers = workers
 
     @property
     def exists(self) -> bool:
@@ -138,20 +145,34 @@ class SavedState:
 
     def save(self, position: Any) -> None:
         """Writes the variables and `position`, a JSON value."""
-        arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(self._variables())}
         with replacing(self._path, force=True) as path, path.open("wb") as file:
-            np.savez(file, state=np.array(json.dumps(position)), **arrays)
+            self._write(file, position)
 
     def restore(self) -> Any:
         """Sets the variables and returns the position, or None if nothing is saved.
 
+        With several workers all have the chief's variables and position afterwards, in any case.
+
         Raises:
             InputError: If the file is damaged or of another model.
         """
-        if not self.exists:
-            return None
+        self._variables()  # making the optimizer's takes all workers, at the same time
+        position = self._read(self._path) if self._workers.is_chief and self.exists else None
+        if self._workers.alone:
+            return position
+        content = io.BytesIO()
+        if self._workers.is_chief:
+            self._write(content, position)
+        shared = self._workers.share_bytes(content.getvalue())
+        return position if self._workers.is_chief else self._read(io.BytesIO(shared))
+
+    def _write(self, file: IO[bytes], position: Any) -> None:
+        arrays: dict[str, Any] = {f"v{index}": variable.numpy() for index, variable in enumerate(self._variables())}
+        np.savez(file, state=np.array(json.dumps(position)), **arrays)
+
+    def _read(self, file: Path | IO[bytes]) -> Any:
         try:
-            with np.load(self._path) as saved:
+            with np.load(file) as saved:
                 for index, variable in enumerate(self._variables()):
                     variable.assign(saved[f"v{index}"])
                 return json.loads(str(saved["state"]))
@@ -162,7 +183,8 @@ class SavedState:
             ) from error
 
     def _variables(self) -> list[Any]:
-        self._model.optimizer.build(self._model.trainable_variables)  # does nothing the second time
+        with self._workers.scope():
+            self._model.optimizer.build(self._model.trainable_variables)  # does nothing the second time
         return [*self._model.variables, *self._model.optimizer.variables]
 
 
@@ -183,14 +205,19 @@ class Trainer:
         evaluate: Callable[[], float] | None,
         folder: Path,
         save_seconds: float = 60.0,
+        workers: Workers = ALONE,
     ) -> None:
-        """Takes a compiled model, its data, and the score to maximise after each epoch (None: the last is best)."""
+        """Takes a compiled model, its data, and the score to maximise after each epoch (None: the last is best).
+
+        Of several workers only the chief uses the score and the folder.
+        """
         self._model = model
         self._batches = batches
         self._epochs = epochs
         self._evaluate = evaluate
         self._folder = folder
-        self._saved = SavedState(model, folder)
+        self._workers = workers
+        self._saved = SavedState(model, folder, workers)
         self.save_seconds = save_seconds
 
     def run(self) -> tuple[tuple[Epoch, ...], Path]:
@@ -201,7 +228,8 @@ class Trainer:
         """
         state = self._restore()
         total = self._epochs * self._batches.steps
-        with tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
+        hidden = None if self._workers.is_chief else True
+        with tqdm(total=total, initial=state.step, unit="step", disable=hidden) as bar:
             for number in range(len(state.epochs), self._epochs):
                 bar.set_description(f"epoch {number + 1}/{self._epochs}")
                 state = self._epoch(state, bar)
@@ -214,35 +242,44 @@ class Trainer:
         started = time.monotonic()
         number = len(state.epochs)
         progress = _Progress(self, state, bar, [len(batch) for batch in self._batches.order(number)])
+        dataset = self._batches.dataset(number, progress.batch, self._workers.shard)
         self._model.fit(
-            self._batches.dataset(number, progress.batch),
+            self._workers.distribute(dataset),
             initial_epoch=number,
             epochs=number + 1,
+            steps_per_epoch=self._batches.steps - progress.batch,
             shuffle=False,
             verbose=0,
             callbacks=[progress],
         )
-        score = None if self._evaluate is None else self._evaluate()
-        epoch = Epoch(number + 1, progress.state.loss, score, time.monotonic() - started)
+        score = self._evaluate() if self._evaluate and self._workers.is_chief else None
+        own = Epoch(number + 1, progress.state.loss, score, time.monotonic() - started)
+        epoch = Epoch(*self._workers.share(own))  # the chief's decides for all
         if not np.isfinite([epoch.loss, epoch.score or 0.0]).all():
             raise InputError(f"Loss and score must stay finite: use a lower --learning-rate. Received: {epoch}")
         state = _State((number + 1) * self._batches.steps, (*state.epochs, epoch))
+        if self._workers.is_chief:
+            self._keep_best(state)
+        return state
+
+    def _keep_best(self, state: _State) -> None:
+        """Saves the state after an epoch, and the epoch's checkpoint if it is the best so far."""
         best = self._checkpoint(_best(state.epochs))
-        if _best(state.epochs) is epoch:
+        if _best(state.epochs) is state.epochs[-1]:
             self._model.save_pretrained(best, force=True)
         # Only now is the former best superseded: whenever the process dies, the state's best epoch is there.
         self.save(state)
         for folder in self._folder.glob(f"{_EPOCH}*"):
             if folder != best:
                 shutil.rmtree(folder)
-        return state
 
     def _checkpoint(self, epoch: Epoch) -> Path:
         return self._folder / f"{_EPOCH}{epoch.number}"
 
     def save(self, state: _State) -> None:
-        """Replaces the saved state in one step."""
-        self._saved.save(state)
+        """Replaces the saved state in one step; workers other than the chief save nothing."""
+        if self._workers.is_chief:
+            self._saved.save(state)
 
     def _restore(self) -> _State:
         saved = self._saved.restore()
@@ -274,21 +311,22 @@ class _Progress(keras.callbacks.Callback):
         self._trainer = trainer
         self._bar = bar
         self._seen = np.cumsum([0, *sizes])  # sequences before each batch
-        self._resumed = (state.loss, self._seen[self.batch])
         self._saved = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Counts the batch."""
         self.batch += 1
-        # Keras's mean is over the sequences since fit began, which may be in the middle of the epoch.
-        loss, before = self._resumed
-        seen = self._seen[self.batch]
-        loss = (loss * before + float((logs or {})["loss"]) * (seen - before)) / seen
+        # The batch's own loss: Keras's mean would begin anew with fit, which may be in the middle of the epoch.
+        loss = float((logs or {})["loss"])
+        before, seen = self._seen[self.batch - 1], self._seen[self.batch]
+        loss = (self.state.loss * before + loss * (seen - before)) / seen
+        self.model.reset_metrics()
         self.state = self.state._replace(step=self.state.step + 1, loss=float(loss))
         self._bar.update()
         self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         # After the last batch the end of the epoch saves, with its score.
-        if self.batch < len(self._seen) - 1 and time.monotonic() - self._saved >= self._trainer.save_seconds:
+        due = time.monotonic() - self._saved >= self._trainer.save_seconds
+        if due and self.batch < len(self._seen) - 1:
             self._trainer.save(self.state)
             self._saved = time.monotonic()
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from minialbert_tf.losses import SequenceLoss, TokenCrossEntropy
 
@@ -36,3 +37,26 @@ def test_problem_type_wins_over_the_shape():
     loss = SequenceLoss("regression")(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]], np.float32))
     assert float(loss) == pytest.approx(2.0)
     assert SequenceLoss.from_config(SequenceLoss("regression").get_config()).problem_type == "regression"
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "blank"),
+    [
+        ("single_label_classification", np.array([1, 0]), np.array([-100])),
+        ("regression", np.array([[1.0, 2.0], [0.0, 3.0]], np.float32), np.full((1, 2), np.nan, np.float32)),
+        (
+            "multi_label_classification",
+            np.array([[1.0, 0.0], [0.0, 0.0]], np.float32),
+            np.full((1, 2), np.nan, np.float32),
+        ),
+    ],
+)
+def test_texts_without_a_label_count_nowhere(problem_type, labels, blank):
+    logits = tf.Variable(np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32))
+    loss = SequenceLoss(problem_type)
+    with tf.GradientTape() as tape:
+        found = loss(np.concatenate([labels, blank]), logits)
+    gradient = tape.gradient(found, logits).numpy()
+    assert float(found) == pytest.approx(float(loss(labels, logits[:2])), rel=1e-6)
+    assert np.isfinite(gradient).all() and not gradient[2].any() and gradient[:2].all()
+    assert float(loss(np.concatenate([blank, blank, blank]), logits)) == 0

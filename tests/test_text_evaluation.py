@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_runs import tiny_config
 
 from minialbert_tf.data.tables import Row
@@ -19,12 +20,12 @@ class FirstPieceModel:
     def __init__(self, answers, **config):
         self.config = tiny_config(**config)
         self.tokenizer = TOKENIZER
-        self._answers = answers
+        width = len(next(iter(answers.values())))
+        self._answers = np.array([answers.get(piece, [0] * width) for piece in range(C + 1)], np.float32)
 
-    def predict(self, batches, verbose):
-        ids = np.concatenate([features["input_ids"][:, 1] for features, _ in batches])
-        self.longest = max(features["input_ids"].shape[1] for features, _ in batches)
-        return np.array([self._answers[piece] for piece in ids], np.float32)
+    def __call__(self, inputs, training):
+        self.longest = inputs["input_ids"].shape[1]
+        return tf.gather(self._answers, inputs["input_ids"][:, 1])
 
 
 def test_classes():

@@ -3,6 +3,12 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minialbert_tf.commands.workers import add_strategy, workers_of
+
+if TYPE_CHECKING:
+    from minialbert_tf.workers import Workers
 
 _EXAMPLES = """examples:
   minialbert distill --teacher bert-base-uncased --text 'wikipedia/*.txt.gz' --steps 100000 --output student
@@ -31,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_windows(parser.add_argument_group("windows of text"))
     _add_losses(parser.add_argument_group("losses (0 leaves one out)"))
     _add_training(parser.add_argument_group("training"))
+    add_strategy(parser.add_argument_group("several devices or machines (docs/workers.md)"))
     parser.set_defaults(run=run)
 
 
@@ -100,6 +107,13 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Distils, and prints the results."""
+    with workers_of(arguments) as workers:
+        results = _distill(arguments, workers)
+    if workers.is_chief:
+        print(json.dumps(results) if arguments.json else f"\nwrote {arguments.output}: {results['losses']}")
+
+
+def _distill(arguments: argparse.Namespace, workers: "Workers") -> dict[str, Any]:
     from minialbert_tf.distillation.losses import LossWeights
     from minialbert_tf.distillation.run import Settings, distill
 
@@ -141,11 +155,11 @@ def run(arguments: argparse.Namespace) -> None:
         mixed_precision=arguments.mixed_precision,
         xla=arguments.xla,
     )
-    results = distill(
+    return distill(
         settings,
         arguments.output,
         force=arguments.force,
         restart=arguments.restart,
         save_seconds=arguments.save_seconds,
+        workers=workers,
     )
-    print(json.dumps(results) if arguments.json else f"\nwrote {arguments.output}: {results['losses']}")

@@ -3,9 +3,14 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from minialbert_tf.builtin import BUILTIN
 from minialbert_tf.commands.evaluate import add_columns
+from minialbert_tf.commands.workers import add_strategy, workers_of
+
+if TYPE_CHECKING:
+    from minialbert_tf.workers import Workers
 
 _EXAMPLES = """examples:
   minialbert finetune --task ner --data bc5cdr --model nlpie/bio-miniALBERT-128 --output bc5cdr-model
@@ -79,11 +84,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--seed", type=int, default=0, help="default: 0")
     training.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
     training.add_argument("--xla", action="store_true", help="compile with XLA, once for each length of batch")
+    add_strategy(parser.add_argument_group("several devices or machines (docs/workers.md)"))
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, and prints the results."""
+    with workers_of(arguments) as workers:
+        results = _finetune(arguments, workers)
+    if workers.is_chief:
+        print(json.dumps(results) if arguments.json else f"\nwrote {arguments.output}")
+
+
+def _finetune(arguments: argparse.Namespace, workers: "Workers") -> dict[str, Any]:
     from minialbert_tf.finetuning import Settings, finetune
 
     settings = Settings(
@@ -112,11 +125,11 @@ def run(arguments: argparse.Namespace) -> None:
         mixed_precision=arguments.mixed_precision,
         xla=arguments.xla,
     )
-    results = finetune(
+    return finetune(
         settings,
         arguments.output,
         force=arguments.force,
         restart=arguments.restart,
         save_seconds=arguments.save_seconds,
+        workers=workers,
     )
-    print(json.dumps(results) if arguments.json else f"\nwrote {arguments.output}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from minialbert_tf.data.batching import BUCKET_LENGTHS, Batch, pad
+from minialbert_tf.data.batching import BUCKET_LENGTHS, WHOLE, Batch, Shard, pad
 from minialbert_tf.data.text_windows import Windows
 from minialbert_tf.errors import DataError, InputError
 from minialbert_tf.losses import IGNORED_LABEL
@@ -82,15 +82,28 @@ class MaskedBatches:
         self._batch_size = batch_size
         self._seed = seed
 
-    def dataset(self, first: int = 0) -> tf.data.Dataset:
-        """Returns the batches from number `first` on: inputs and labels of shape (B, L)."""
-        grid = tf.TensorSpec((self._batch_size, None), tf.int32)
-        signature = ({"input_ids": grid, "attention_mask": grid}, grid)
-        return tf.data.Dataset.from_generator(lambda: self._watched(first), output_signature=signature).prefetch(4)
+    def dataset(self, first: int = 0, shard: Shard = WHOLE, parts: int = 1) -> tf.data.Dataset:
+        """Returns the batches from number `first` on: inputs and labels of shape (B, L).
 
-    def _watched(self, first: int) -> Iterator[Batch]:
+        With a shard these are only its rows, a batch for each replica of the shard, dealt part by part if a batch is
+        computed in parts.
+        """
+        dealt = shard.rows(self._batch_size, parts)
+        grid = tf.TensorSpec((dealt.shape[1], None), tf.int32)
+        signature = ({"input_ids": grid, "attention_mask": grid}, grid)
+        return tf.data.Dataset.from_generator(lambda: self._watched(first, dealt), output_signature=signature).prefetch(
+            4
+        )
+
+    def _watched(self, first: int, dealt: np.ndarray) -> Iterator[Batch]:
+        # Every replica masks the whole batch and takes its rows: what is masked must not depend on their number.
         try:
-            yield from self.batches(first)
+            for inputs, labels in self.batches(first):
+                for rows in dealt:
+                    yield (
+                        {name: _take(values, rows, 0) for name, values in inputs.items()},
+                        _take(labels, rows, IGNORED_LABEL),
+                    )
         except DataError as error:
             self.error = error
             raise
@@ -109,3 +122,8 @@ class MaskedBatches:
     def _padded_length(self, longest: int) -> int:
         most = self._windows.plan.length
         return next((bucket for bucket in BUCKET_LENGTHS if longest <= bucket < most), most)
+
+
+def _take(values: np.ndarray, rows: np.ndarray, blank: int) -> np.ndarray:
+    """Returns rows by number; -1 is one of `blank`."""
+    return np.concatenate([values, np.full_like(values[:1], blank)])[rows]

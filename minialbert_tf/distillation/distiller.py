@@ -7,9 +7,15 @@ import tensorflow as tf
 from tensorflow import keras
 
 from minialbert_tf.distillation.layer_map import LayerMap
-from minialbert_tf.distillation.losses import AttentionDivergence, CosineDistance, LossWeights, OutputDivergence
+from minialbert_tf.distillation.losses import (
+    AttentionDivergence,
+    CosineDistance,
+    LossWeights,
+    MaskedCrossEntropy,
+    OutputDivergence,
+)
 from minialbert_tf.errors import InputError
-from minialbert_tf.losses import IGNORED_LABEL, TokenCrossEntropy
+from minialbert_tf.losses import IGNORED_LABEL, global_mean
 from minialbert_tf.pretrained import Head, Inputs, PretrainedModel
 
 
@@ -32,7 +38,8 @@ class Distiller(keras.Model):
     (arXiv 1909.10351); the projection is not part of the student.
 
     Data for `fit`: inputs as `MiniAlbertModel`, and labels (B, L), -100 at positions that are not masked. The logs
-    hold the total as `loss`, each term, and the number of `tokens` of the batch.
+    hold the total as `loss`, each term, and the number of `tokens` of the batch. Under a distribution strategy all of
+    that, and the update, is of the batch of all replicas.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class Distiller(keras.Model):
         self._attention = AttentionDivergence()
         self._cosine = CosineDistance()
         self._output = OutputDivergence(temperature)
-        self._cross_entropy = TokenCrossEntropy()
+        self._cross_entropy = MaskedCrossEntropy()
         self.built = True
 
     def _choose_terms(self) -> tuple[str, ...]:
@@ -104,13 +111,17 @@ class Distiller(keras.Model):
         """Runs the student."""
         return self.student(inputs, training=training)
 
-    def compute_losses(self, inputs: Inputs, labels: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def compute_losses(
+        self, inputs: Inputs, labels: tf.Tensor, training: bool = False, shares: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Compares student and teacher on a batch.
 
         Args:
             inputs: As `MiniAlbertModel` takes them.
             labels: Ids (B, L) of the tokens behind the masked positions, -100 elsewhere.
             training: Whether the student uses dropout.
+            shares: What the means over tokens and over masked positions are multiplied with, (2,), so that the
+                average over replicas is the mean over all; None: nothing.
 
         Returns:
             Scalars: `<term>_loss` for each of `terms`, and total_loss.
@@ -118,8 +129,12 @@ class Distiller(keras.Model):
         mask = _mask(inputs)
         taught = _encoder(self.teacher)(inputs, training=False)
         learned = _encoder(self.student)(inputs, training=training)
-        losses = self._layer_losses(taught, learned, mask)
-        losses |= self._output_losses(taught["last_hidden_state"], learned["last_hidden_state"], labels)
+        layers = self._layer_losses(taught, learned, mask)
+        outputs = self._output_losses(taught["last_hidden_state"], learned["last_hidden_state"], labels)
+        if shares is not None:
+            layers = {name: loss * shares[0] for name, loss in layers.items()}
+            outputs = {name: loss * shares[1] for name, loss in outputs.items()}
+        losses = {**layers, **outputs}
         total = tf.add_n([getattr(self.loss_weights, term) * losses[f"{term}_loss"] for term in self.terms])
         return {**losses, "total_loss": total}
 
@@ -175,37 +190,61 @@ class Distiller(keras.Model):
         if kwargs["jit_compile"] and self.max_masked is None and {"mlm", "output"} & set(self.terms):
             raise InputError("XLA (jit_compile) needs max_masked, the most masked positions in a row. Received: None")
         super().compile(optimizer=optimizer, **kwargs)
+        self.distribute_reduction_method = "first"  # of tf-keras, which would add up what is a mean over all replicas
 
     def train_step(self, data: tuple[Inputs, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Updates the student once and returns the losses of the batch."""
         inputs, labels = data
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         losses, gradients = self._accumulate(inputs, labels)
+        # The optimizer adds up the gradients of all replicas before it clips and applies them.
+        gradients = [gradient / replicas for gradient in gradients] if replicas > 1 else gradients
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return {"loss": losses.pop("total_loss"), **losses, "tokens": tf.reduce_sum(_mask(inputs))}
+        tokens = tf.cast(tf.reduce_sum(_mask(inputs)), tf.float32) * replicas
+        figures = {"loss": losses.pop("total_loss"), **losses, "tokens": tokens}
+        means = tf.unstack(global_mean(tf.stack(list(figures.values()))))
+        return dict(zip(figures, means, strict=True))
 
     def _accumulate(self, inputs: Inputs, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Returns losses and gradients, averaged over the parts of the batch."""
         parts = self.accumulation
-        if parts == 1:
-            return self._differentiate(inputs, labels)
 
         def cut(batch: tf.Tensor) -> tf.Tensor:
             return tf.reshape(batch, tf.concat([[parts, -1], tf.shape(batch)[1:]], axis=0))
+
+        data = tf.nest.map_structure(cut, (inputs, labels))
+        data = (*data, self._shares(_mask(data[0]), data[1]))
+        if parts == 1:
+            return self._differentiate(*tf.nest.map_structure(lambda batch: batch[0], data))
 
         def add(part: tf.Tensor, sums: Any) -> tuple[tf.Tensor, Any]:
             found = self._differentiate(*tf.nest.map_structure(lambda batch: batch[part], data))
             return part + 1, tf.nest.map_structure(lambda total, value: total + value / parts, sums, found)
 
-        data = tf.nest.map_structure(cut, (inputs, labels))
         names = (*(f"{term}_loss" for term in self.terms), "total_loss")
         nothing = ({name: 0.0 for name in names}, [tf.zeros(tuple(v.shape)) for v in self.trainable_variables])
         return tf.while_loop(lambda part, _: part < parts, add, (0, nothing))[1]
 
-    def _differentiate(self, inputs: Inputs, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+    def _shares(self, mask: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Returns what the losses here count beside the mean over all replicas: tokens and masked positions, (P, 2).
+
+        Args:
+            mask: Of tokens, (P, B, L), for each part of the batch.
+            labels: As for `fit`, (P, B, L).
+        """
+        masked = tf.reduce_sum(tf.cast(tf.not_equal(labels, IGNORED_LABEL), tf.int32), axis=-1)
+        masked = masked if self.max_masked is None else tf.minimum(masked, self.max_masked)
+        counts = tf.stack([tf.reduce_sum(mask, axis=(1, 2)), tf.reduce_sum(masked, axis=-1)], axis=-1)
+        counts = tf.cast(counts, tf.float32)
+        return tf.math.divide_no_nan(counts, global_mean(counts))
+
+    def _differentiate(
+        self, inputs: Inputs, labels: tf.Tensor, shares: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         # Keras 3 wraps tf.Variables; the gradient of one that no term depends on needs the variable itself.
         variables = [v if isinstance(v, tf.Variable) else v.value for v in self.trainable_variables]
         with tf.GradientTape() as tape:
-            losses = self.compute_losses(inputs, labels, training=True)
+            losses = self.compute_losses(inputs, labels, training=True, shares=shares)
         gradients = tape.gradient(losses["total_loss"], variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return losses, [tf.convert_to_tensor(gradient) for gradient in gradients]
 

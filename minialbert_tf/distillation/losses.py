@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from minialbert_tf.errors import InputError
+from minialbert_tf.losses import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class AttentionDivergence(_Term):
         teacher = tf.cast(teacher, tf.float32) + self.epsilon
         student = tf.cast(student, tf.float32) + self.epsilon
         divergence = tf.reduce_mean(teacher * (tf.math.log(teacher) - tf.math.log(student)), axis=(1, 3))  # (B, L)
-        return _masked_mean(divergence, mask)
+        return masked_mean(divergence, mask)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -80,7 +81,16 @@ class CosineDistance(_Term):
         """Returns the loss, a scalar, of hidden states (B, L, H) and a mask (B, L) of tokens."""
         teacher = tf.math.l2_normalize(tf.cast(teacher, tf.float32), axis=-1)
         student = tf.math.l2_normalize(tf.cast(student, tf.float32), axis=-1)
-        return _masked_mean(1.0 - tf.reduce_sum(teacher * student, axis=-1), mask)
+        return masked_mean(1.0 - tf.reduce_sum(teacher * student, axis=-1), mask)
+
+
+@keras.utils.register_keras_serializable("minialbert_tf")
+class MaskedCrossEntropy(_Term):
+    """Cross-entropy of the masked tokens, averaged over them."""
+
+    def __call__(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the loss, a scalar, of labels (...), -100 where nothing is masked, and logits (..., V)."""
+        return masked_mean(*cross_entropy(labels, logits))
 
 
 @keras.utils.register_keras_serializable("minialbert_tf")
@@ -101,13 +111,14 @@ class OutputDivergence(_Term):
         student = tf.nn.log_softmax(tf.cast(student, tf.float32) / self.temperature)
         divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
         mask = tf.ones_like(divergence) if mask is None else mask
-        return self.temperature**2 * _masked_mean(divergence, mask)
+        return self.temperature**2 * masked_mean(divergence, mask)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"temperature": self.temperature}
 
 
-def _masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of values (...) where the mask (...) is true or 1, and 0 where it never is."""
     mask = tf.cast(mask, values.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values * mask), tf.reduce_sum(mask))

@@ -36,6 +36,7 @@ from minialbert_tf.training import (
     open_folder,
     say,
 )
+from minialbert_tf.workers import ALONE, Workers
 
 LOGS_FOLDER = "logs"
 RESULTS_FILE = "results.json"
@@ -50,6 +51,7 @@ def distill(
     force: bool = False,
     restart: bool = False,
     save_seconds: float = 300.0,
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:
     """Distils a teacher into a student and writes the student's checkpoint, results.json and the logs to `output`.
 
@@ -61,20 +63,24 @@ def distill(
         force: Whether an existing output is replaced.
         restart: Whether to drop the state of a run that was killed.
         save_seconds: How often the state is saved, and so how much a kill can cost at most.
+        workers: Who trains; of several workers only the chief writes anything.
 
     Returns:
-        The content of results.json: settings, sizes, seconds, tokens, and the mean losses of the last steps.
+        The content of results.json (on all workers): settings, sizes, seconds, tokens, mean losses of the last steps.
 
     Raises:
         InputError: If settings, texts or checkpoints are not usable or do not go together, or the output is in use.
     """
-    output = check_free(output, force)
+    output = check_free(output, force) if workers.is_chief else Path(output)
     check(settings)
-    with computing_in_bfloat16(settings.mixed_precision):
-        return _run(settings, output, force, restart, save_seconds)
+    workers.check(settings.xla)
+    with computing_in_bfloat16(settings.mixed_precision), workers.scope():
+        return _run(settings, output, force, restart, save_seconds, workers)
 
 
-def _run(settings: Settings, output: Path, force: bool, restart: bool, save_seconds: float) -> dict[str, Any]:
+def _run(
+    settings: Settings, output: Path, force: bool, restart: bool, save_seconds: float, workers: Workers
+) -> dict[str, Any]:
     files = find_files(settings.texts)
     for path in files:  # one that is no text shows itself now, and not after hours
         next(read_documents([path], settings.separator), None)
@@ -88,16 +94,26 @@ def _run(settings: Settings, output: Path, force: bool, restart: bool, save_seco
     schedule = WarmupSchedule(settings.learning_rate, settings.steps, settings.warmup_steps, settings.schedule)
     distiller = _distiller(settings, student, teacher, schedule, batches.masking.most(settings.window))
     work = output.with_name(f"{output.name}.training")
-    state = SavedState(distiller, work)
-    if restart or not state.exists:
+    state = SavedState(distiller, work, workers)
+    if workers.is_chief and (restart or not state.exists):
         samples = _samples(_batches(settings, files, tokenizer, _SAMPLED_ROWS))
         if settings.student is None and settings.start == "teacher":
             initialise(student, teacher, samples, settings.start_layer, settings.layer_map)
     recorded = _recorded(settings, files)
-    open_folder(work, recorded, restart)
+    _agree(workers, recorded, distiller)
+    if workers.is_chief:
+        open_folder(work, recorded, restart)
     _describe(settings, distiller)
-    progress = _train(distiller, batches, settings.steps, schedule, state, work / LOGS_FOLDER, save_seconds)
-    results = {"settings": recorded, **_summary(work / LOGS_FOLDER, progress.tokens)}
+    workers.seed(settings.seed)
+    tokens = _train(distiller, batches, settings, schedule, state, work / LOGS_FOLDER, save_seconds, workers)
+    results = _finish(student, recorded, tokens, work, output, force) if workers.is_chief else None
+    return workers.share(results)
+
+
+def _finish(
+    student: PretrainedModel, recorded: dict[str, Any], tokens: int, work: Path, output: Path, force: bool
+) -> dict[str, Any]:
+    results = {"settings": recorded, **_summary(work / LOGS_FOLDER, tokens)}
     with replacing(output, force) as new:
         student.save_pretrained(new)
         shutil.copytree(work / LOGS_FOLDER, new / LOGS_FOLDER)
@@ -188,33 +204,40 @@ def _distiller(
 def _train(
     distiller: Distiller,
     batches: MaskedBatches,
-    steps: int,
+    settings: Settings,
     schedule: WarmupSchedule,
     state: SavedState,
     logs: Path,
     save_seconds: float,
-) -> "_Progress":
+    workers: Workers,
+) -> int:
+    """Trains to the end and returns the number of tokens seen; only the chief counts and logs."""
     step, tokens = state.restore() or (0, 0)
     if step:
-        say(f"resuming after step {step:,} of {steps:,}")
+        say(f"resuming after step {step:,} of {settings.steps:,}")
+    data = workers.distribute(batches.dataset(step, workers.shard, settings.accumulation))
+
+    def fit(*callbacks: keras.callbacks.Callback) -> None:
+        if step == settings.steps:
+            return
+        try:
+            distiller.fit(
+                data, steps_per_epoch=settings.steps - step, shuffle=False, verbose=0, callbacks=list(callbacks)
+            )
+        except tf.errors.OpError:
+            if batches.error is None:
+                raise
+            raise batches.error from None
+
+    if not workers.is_chief:
+        fit()
+        return 0
     log = LossLog(logs, step)
-    with tqdm(total=steps, initial=step, unit="step", disable=None) as bar:
+    with tqdm(total=settings.steps, initial=step, unit="step", disable=None) as bar:
         progress = _Progress(state, log, bar, schedule, (step, tokens), save_seconds)
-        if step < steps:
-            try:
-                distiller.fit(
-                    batches.dataset(step),
-                    steps_per_epoch=steps - step,
-                    shuffle=False,
-                    verbose=0,
-                    callbacks=[progress],
-                )
-            except tf.errors.OpError:
-                if batches.error is None:
-                    raise
-                raise batches.error from None
+        fit(progress)
     log.close()
-    return progress
+    return progress.tokens
 
 
 class _Progress(keras.callbacks.Callback):
@@ -286,6 +309,21 @@ def _summary(folder: Path, tokens: int) -> dict[str, Any]:
 def _recorded(settings: Settings, files: list[Path]) -> dict[str, Any]:
     values = {**dataclasses.asdict(settings), "files": {str(path.resolve()): path.stat().st_size for path in files}}
     return json.loads(json.dumps(values))  # as a resumed run reads them back
+
+
+def _agree(workers: Workers, recorded: dict[str, Any], distiller: Distiller) -> None:
+    """Checks that all workers do the same; paths may differ from machine to machine, what they hold may not."""
+    student, teacher = distiller.student, distiller.teacher
+    workers.agree(
+        {
+            **{name: value for name, value in recorded.items() if name not in ("teacher", "texts", "student", "files")},
+            "sizes of texts": list(recorded["files"].values()),
+            "config of the student": student.config.to_dict(),
+            "config of the teacher": teacher.config.to_dict(),
+            "tokenizer": student.tokenizer.digest() if student.tokenizer else None,
+        }
+    )
+    workers.agree_on_weights("teacher", teacher)
 
 
 def _describe(settings: Settings, distiller: Distiller) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from minialbert_tf.data.batching import Batch, BatchedExamples, Example
-from minialbert_tf.losses import IGNORED_LABEL
+from minialbert_tf.losses import IGNORED_LABEL, mean_of
 from minialbert_tf.pretrained import PretrainedModel
 
 # What only the teacher has labelled: it counts, but there is no label to compare with.
@@ -48,8 +48,7 @@ class TaskDistillationLoss(keras.losses.Loss):
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.maximum(labels, 0), logits=logits)
         mixed = (1.0 - self.teacher_weight) * entropy + self.teacher_weight * divergence
         losses = tf.where(labels == TEACHER_LABEL, divergence, mixed)
-        weights = tf.cast(labels != IGNORED_LABEL, tf.float32)
-        return losses * weights * tf.math.divide_no_nan(tf.cast(tf.size(labels), tf.float32), tf.reduce_sum(weights))
+        return mean_of(losses, labels != IGNORED_LABEL)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -66,8 +65,8 @@ class TaughtExamples(BatchedExamples):
         super().__init__(examples, batch_size, seed)
         self._teach = tf.function(lambda inputs: teacher(inputs, training=False), reduce_retracing=True)
 
-    def collate(self, indices: Sequence[int] | np.ndarray) -> Batch:
+    def collate(self, indices: Sequence[int] | np.ndarray, length: int | None = None) -> Batch:
         """Returns inputs of shape (B, L) and targets (B, L, 1 + C) or (B, 1 + C)."""
-        inputs, labels = super().collate(indices)
+        inputs, labels = super().collate(indices, length)
         logits = self._teach({name: tf.constant(value) for name, value in inputs.items()})
         return inputs, np.concatenate([labels[..., None], np.asarray(logits)], axis=-1, dtype=np.float32)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from minialbert_tf.data.batching import BUCKET_LENGTHS, BatchedExamples, Example, pad
+from minialbert_tf.data.batching import BUCKET_LENGTHS, WHOLE, BatchedExamples, Example, Shard, pad
 from minialbert_tf.errors import DataError
 from minialbert_tf.losses import IGNORED_LABEL
 
@@ -111,3 +111,50 @@ def test_no_example_is_refused():
 def test_pad():
     assert pad([[1, 2], [], [3]], 3, value=9).tolist() == [[1, 2, 9], [9, 9, 9], [3, 9, 9]]
     assert pad([], 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("size", "parts"), [(8, 1), (9, 1), (1, 1), (9, 3), (12, 2)])
+@pytest.mark.parametrize("here", [1, 2])
+def test_a_batch_is_dealt_without_overlap_or_loss(size, parts, here):
+    dealt = [Shard(4, first, here).rows(size, parts) for first in range(0, 4, here)]
+    assert {rows.shape for rows in dealt} == {(here, parts * -(-size // parts // 4))}
+    rows = np.concatenate(dealt)
+    assert sorted(rows[rows >= 0]) == list(range(size))
+    for part in np.split(rows, parts, axis=1):  # the replicas' rows of a part are the part's
+        assert {number * parts // size for number in part[part >= 0]} in [{number} for number in range(parts)]
+
+
+def test_whole_batches_stay_as_they_are():
+    assert WHOLE.rows(5).tolist() == [[0, 1, 2, 3, 4]]
+    assert WHOLE.rows(6, parts=3).tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 8])
+def test_the_shards_of_an_epoch_are_its_batches(replicas):
+    batches = BatchedExamples(examples_of(realistic_lengths(43)), 8)
+    shards = [batches.dataset(1, 2, Shard(replicas, first)) for first in range(replicas)]
+    whole = list(batches.dataset(1, 2))
+    assert {int(shard.cardinality()) for shard in shards} == {len(whole)}
+    for (inputs, labels), *parts in zip(whole, *shards, strict=True):
+        for name in inputs:
+            rows = np.concatenate([part[name] for part, _ in parts])
+            np.testing.assert_array_equal(rows[: len(labels)], inputs[name])
+            assert not rows[len(labels) :].any()
+        rows = np.concatenate([part for _, part in parts])
+        np.testing.assert_array_equal(rows[: len(labels)], labels)
+        assert (rows[len(labels) :] == IGNORED_LABEL).all()
+
+
+def test_replicas_of_one_worker_take_turns():
+    batches = BatchedExamples(examples_of(realistic_lengths(20)), 4)
+    both = numbers(batches.dataset(0, shard=Shard(4, 2, 2)))
+    alone = [numbers(batches.dataset(0, shard=Shard(4, first))) for first in (2, 3)]
+    assert both == [rows for pair in zip(*alone, strict=True) for rows in pair]
+
+
+@pytest.mark.parametrize(("label", "blank"), [(1, IGNORED_LABEL), (0.5, np.nan)])
+def test_blank_rows_of_texts_do_not_count(label, blank):
+    inputs, labels = BatchedExamples([Example([5, 6], label, [0, 1])], 4).collate([0, -1])
+    assert inputs["attention_mask"].sum(axis=1).tolist() == [2, 0]
+    np.testing.assert_array_equal(labels, np.array([label, blank], labels.dtype))
+    assert inputs["token_type_ids"][1].tolist() == [0] * BUCKET_LENGTHS[0]

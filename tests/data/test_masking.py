@@ -3,6 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from minialbert_tf.data.batching import Shard
 from minialbert_tf.data.masking import MaskedBatches, Masking
 from minialbert_tf.data.text_windows import WindowPlan, Windows
 from minialbert_tf.errors import InputError
@@ -149,3 +150,22 @@ def test_a_rate_of_0_masks_nothing():
     masked, labels = Masking(TOKENIZER, 0).apply(ids, np.random.default_rng(0))
     assert (masked == ids).all()
     assert (labels == -100).all()
+
+
+@pytest.mark.parametrize(("replicas", "parts"), [(2, 1), (3, 2), (8, 1)])
+def test_the_shards_of_a_batch_are_masked_as_the_batch(replicas, parts, batches):
+    whole = list(islice(batches().batches(3), 2))
+    shards = [batches().dataset(3, Shard(replicas, first), parts).take(2) for first in range(replicas)]
+    for (inputs, labels), *pieces in zip(whole, *shards, strict=True):
+        dealt = np.concatenate([Shard(replicas, first).rows(len(labels), parts)[0] for first in range(replicas)])
+        order = np.argsort(dealt[dealt >= 0])
+        for expected, found in (
+            (labels, np.concatenate([piece for _, piece in pieces])),
+            *((inputs[name], np.concatenate([piece[name] for piece, _ in pieces])) for name in inputs),
+        ):
+            np.testing.assert_array_equal(found[dealt >= 0][order], expected)
+        assert all((piece[rows < 0] == -100).all() for piece, rows in _with_rows(pieces, len(labels), replicas, parts))
+
+
+def _with_rows(pieces, size, replicas, parts):
+    return [(labels.numpy(), Shard(replicas, first).rows(size, parts)[0]) for first, (_, labels) in enumerate(pieces)]

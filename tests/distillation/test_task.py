@@ -17,7 +17,7 @@ from tensorflow import keras
 from tiny_runs import bert_config, save_bert, save_checkpoint, tiny_config, write_ner, write_table, write_texts
 
 from minialbert_tf import finetuning
-from minialbert_tf.data.batching import BatchedExamples, Example
+from minialbert_tf.data.batching import BatchedExamples, Example, Shard
 from minialbert_tf.distillation.task import TEACHER_LABEL, TaskDistillationLoss, TaughtExamples
 from minialbert_tf.errors import DataError, InputError
 from minialbert_tf.finetuning import Settings, finetune
@@ -337,3 +337,17 @@ def test_other_raw_text_is_another_run(student, teacher, corpus, tmp_path, monke
     raw.write_text(raw.read_text() + "more\n")
     with pytest.raises(InputError, match=r"same settings.*data_sha256"):
         finetune(run, tmp_path / "model")
+
+
+def test_a_teacher_judges_only_the_rows_of_its_worker():
+    judged = []
+
+    def teacher(inputs, training):
+        judged.append(inputs["input_ids"].shape[0])
+        return tf.zeros((*inputs["input_ids"].shape, CLASSES))
+
+    examples = [Example([2, *range(5, 5 + number), 3], [-100, *[1] * number, -100]) for number in range(1, 8)]
+    shares = [TaughtExamples(examples, 4, teacher=teacher).dataset(0, shard=Shard(2, first)) for first in range(2)]
+    counted = [sum(int((targets[..., 0] != IGNORED_LABEL).numpy().sum()) for _, targets in share) for share in shares]
+    assert judged == [1, 1, 2, 2, 2, 2]  # the ones to learn the shapes from
+    assert sum(counted) == sum(range(1, 8)) and all(counted)

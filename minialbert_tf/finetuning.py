@@ -28,9 +28,9 @@ from minialbert_tf.training import (
     WarmupSchedule,
     computing_in_bfloat16,
     make_optimizer,
-    open_folder,
     say,
 )
+from minialbert_tf.working_folder import open_folder
 
 SCRATCH = "scratch"
 RESULTS_FILE = "results.json"

@@ -1,5 +1,6 @@
 """One run over a corpus on a runner of Apache Beam."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import PurePosixPath

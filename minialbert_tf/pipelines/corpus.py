@@ -128,11 +128,11 @@ def tag_corpus(
     """
     started = time.monotonic()
     output = check_free(output, force)
-    check_free(errors_path(output), force)
+    work = output.with_name(f"{output.name}.partial")
+    check_free(errors_path(output), force or _Progress.restore(work).finished)  # a kill may have come between the two
     check_format(corpus.format)
     files = distinct_files(corpus.patterns)
     workers = workers_for(files, corpus.model) if workers is None else check_workers(workers)
-    work = output.with_name(f"{output.name}.partial")
     if work.is_dir():
         with locked(work):  # --restart must not take the folder of a run that is alive
             pass
@@ -140,6 +140,8 @@ def tag_corpus(
     with locked(work):
         progress = _Progress.restore(work)
         before = replace(progress.counts)
+        if progress.lines:
+            tqdm.write(f"resuming after {progress.lines:,} records", file=sys.stderr)
         if not progress.finished:
             _run(corpus, files, workers, _Writer(work, progress, save_seconds))
         _move(work / _ERRORS, errors_path(output))
@@ -210,7 +212,6 @@ class _Progress:
         if not path.is_file():
             return cls()
         saved = read_json(path)
-        tqdm.write(f"resuming after {saved['lines']:,} records", file=sys.stderr)
         return cls(**{**saved, "counts": Counts(**saved["counts"])})
 
     def save(self, work: Path) -> None:

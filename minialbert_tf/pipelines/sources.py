@@ -34,10 +34,11 @@ def distinct_files(patterns: Sequence[str]) -> list[Path]:
         DataError: If a pattern matches no file.
         OSError: If one cannot be opened, which is better known now than after hours.
     """
-    files = list({path.resolve(): path for path in reversed(find_files(patterns))}.values())[::-1]
-    for path in files:
+    files: dict[Path, Path] = {}
+    for path in find_files(patterns):
         path.open("rb").close()
-    return files
+        files.setdefault(path.resolve(), path)
+    return list(files.values())
 
 
 def check_format(format: str) -> str:

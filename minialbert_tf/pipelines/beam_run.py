@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
@@ -48,7 +49,7 @@ def tag_by_beam(corpus: Corpus, output: str, options: Sequence[str] = (), force:
         raise InputError(f"The output must not exist yet; use force (--force) to replace it. Received: {old[0]}")
     if corpus.model.is_light:  # a bad one is told in one line here, and in many by a worker
         corpus.model.open().close()
-    pipeline = beam.Pipeline(options=parsed)
+    pipeline = _pipeline(parsed)
     lines = pipeline | "files" >> beam.Create(paths) | TagFiles(corpus.model, corpus.format)
     _ = lines[None] | "output" >> write_lines(prefix, suffix)
     _ = lines[ERRORS] | "errors" >> write_lines(f"{prefix}.errors", suffix)
@@ -57,6 +58,13 @@ def tag_by_beam(corpus: Corpus, output: str, options: Sequence[str] = (), force:
     counts = _run(pipeline)
     seconds = time.monotonic() - started
     return Summary(f"{prefix}{_SHARDS}{suffix}", f"{prefix}.errors{_SHARDS}{suffix}", counts, seconds, counts)
+
+
+def _pipeline(options: PipelineOptions) -> beam.Pipeline:
+    try:
+        return beam.Pipeline(options=options)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise InputError(f"Beam must be able to use its options. Received: {error}") from error
 
 
 def _run(pipeline: beam.Pipeline) -> Counts:
@@ -87,11 +95,11 @@ def _options(options: Sequence[str]) -> PipelineOptions:
     standard = parsed.view_as(StandardOptions)
     if (standard.runner or "direct").lower() in ("direct", "directrunner"):
         standard.runner = _LOCAL_RUNNER
-        given = parsed.get_all_options(drop_default=True)
+        given = {option.partition("=")[0] for option in options}
         direct = parsed.view_as(DirectOptions)
-        if "direct_num_workers" not in given:
+        if "--direct_num_workers" not in given:
             direct.direct_num_workers = available_cores()
-        if "direct_running_mode" not in given and direct.direct_num_workers != 1:
+        if "--direct_running_mode" not in given and direct.direct_num_workers != 1:
             direct.direct_running_mode = "multi_processing"
     return parsed
 
@@ -110,9 +118,15 @@ def _match(patterns: Sequence[str]) -> list[str]:
 
 
 def _existing(patterns: list[str]) -> list[str]:
-    return sorted(metadata.path for match in FileSystems.match(patterns) for metadata in match.metadata_list)
+    try:
+        return sorted(metadata.path for match in FileSystems.match(patterns) for metadata in match.metadata_list)
+    except (ValueError, BeamIOError) as error:
+        raise InputError(f"Beam must be able to look for files. Received: {error}") from error
 
 
 def _split(output: str) -> tuple[str, str]:
+    """Returns what stands before and behind the numbers of the files, as an absolute path: Beam globs no other."""
+    if _SCHEME not in output:
+        output = str(Path(output).absolute())
     suffix = PurePosixPath(output).suffix
     return output.removesuffix(suffix), suffix

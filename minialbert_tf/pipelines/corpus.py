@@ -143,7 +143,12 @@ def tag_corpus(
         if progress.lines:
             tqdm.write(f"resuming after {progress.lines:,} records", file=sys.stderr)
         if not progress.finished:
-            _run(corpus, files, workers, _Writer(work, progress, save_seconds))
+            try:
+                _run(corpus, files, workers, _Writer(work, progress, save_seconds))
+            except BaseException:
+                if not progress.lines:  # a bad model, say: nothing to go on with
+                    shutil.rmtree(work)
+                raise
         _move(work / _ERRORS, errors_path(output))
         _move(work / _OUTPUT, output)  # last: where it is, all is
         shutil.rmtree(work)

@@ -138,22 +138,29 @@ def tag_corpus(
             pass
     open_folder(work, _recorded(corpus, files), restart)
     with locked(work):
-        progress = _Progress.restore(work)
-        before = replace(progress.counts)
-        if progress.lines:
-            tqdm.write(f"resuming after {progress.lines:,} records", file=sys.stderr)
-        if not progress.finished:
-            try:
-                _run(corpus, files, workers, _Writer(work, progress, save_seconds))
-            except BaseException:
-                if not progress.lines:  # a bad model, say: nothing to go on with
-                    shutil.rmtree(work)
-                raise
+        progress, new = _complete(corpus, files, workers, work, save_seconds)
         _move(work / _ERRORS, errors_path(output))
         _move(work / _OUTPUT, output)  # last: where it is, all is
         shutil.rmtree(work)
-    seconds = time.monotonic() - started
-    return Summary(str(output), str(errors_path(output)), progress.counts, seconds, progress.counts.since(before))
+    return Summary(str(output), str(errors_path(output)), progress.counts, time.monotonic() - started, new)
+
+
+def _complete(
+    corpus: Corpus, files: Sequence[Path], workers: int, work: Path, save_seconds: float
+) -> tuple["_Progress", Counts]:
+    """Does what is left of a run, and returns where it stands then and what was new."""
+    progress = _Progress.restore(work)
+    before = replace(progress.counts)
+    if progress.lines:
+        tqdm.write(f"resuming after {progress.lines:,} records", file=sys.stderr)
+    if not progress.finished:
+        try:
+            _run(corpus, files, workers, _Writer(work, progress, save_seconds))
+        except BaseException:
+            if not progress.lines:  # a bad model, say: nothing to go on with
+                shutil.rmtree(work)
+            raise
+    return progress, progress.counts.since(before)
 
 
 def _recorded(corpus: Corpus, files: Sequence[Path]) -> dict[str, Any]:

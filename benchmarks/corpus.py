@@ -82,8 +82,8 @@ def measure_runs(arguments: argparse.Namespace) -> None:
         quarters = [f"{memory[min(len(memory) * part // 4, len(memory) - 1)]:.0f}" for part in (1, 2, 3, 4)]
         print(
             f"{name}: {summary['records']} records, {summary['seconds']:.0f} s, "
-            f"{summary['records_per_second']:.1f} records/s, {summary['tokens_per_second']:.0f} tokens/s; memory of all "
-            f"its processes, MB: {' '.join(quarters)} after each quarter of the time, {max(memory):.0f} at most",
+            f"{summary['records_per_second']:.1f} records/s, {summary['tokens_per_second']:.0f} tokens/s; memory, of "
+            f"all processes, MB: {' '.join(quarters)} after each quarter of the time, {max(memory):.0f} at most",
             flush=True,
         )
     _print_equal(arguments, "processes", "beam")
@@ -118,10 +118,10 @@ def measure_abstracts(arguments: argparse.Namespace) -> None:
     corpus = arguments.output / "abstracts.txt"
     corpus.write_text("".join(f"{text}\n" for text in texts[: arguments.abstracts]), encoding="utf-8")
     for workers in sorted({1, arguments.workers}):
-        summary = _tag(arguments, corpus, "abstracts", "--workers", str(workers))
+        run = _tag(arguments, corpus, "abstracts", "--workers", str(workers))
         print(
-            f"{workers} workers: {summary['records']} abstracts, {summary['tokens']} tokens, "
-            f"{summary['seconds']:.1f} s, {summary['records_per_second']:.2f} abstracts/s, {summary['tokens_per_second']:.0f} tokens/s",
+            f"{workers} workers: {run['records']} abstracts, {run['tokens']} tokens, {run['seconds']:.1f} s, "
+            f"{run['records_per_second']:.2f} abstracts/s, {run['tokens_per_second']:.0f} tokens/s",
             flush=True,
         )
 

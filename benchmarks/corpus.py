@@ -53,19 +53,23 @@ def measure_scaling(arguments: argparse.Namespace) -> None:
     corpus = _sentences(arguments)
     rates: dict[str, list[float]] = {}
     for _ in range(arguments.rounds):
-        one = _tag(arguments, corpus, "one", "--workers", "1")
-        two = _tag(arguments, corpus, "two", "--workers", "2")
-        beam = _tag(arguments, corpus, "beam", *_BEAM, "--", "--direct_num_workers=2")
+        runs = {
+            "1 worker": [_tag(arguments, corpus, "one", "--workers", "1")],
+            "2 workers": [_tag(arguments, corpus, "two", "--workers", "2")],
+            "Beam, 2 workers": [_tag(arguments, corpus, "beam", *_BEAM, "--", "--direct_num_workers=2")],
+        }
         pair = [_start(arguments, corpus, f"pair{number}", "--workers", "1") for number in (1, 2)]
-        both = [_finish(process) for process in pair]
-        for name, rate in (
-            ("1 worker", one["records_per_second"]),
-            ("2 workers", two["records_per_second"]),
-            ("Beam, 2 workers", beam["records_per_second"]),
-            ("2 programs at once, 1 worker each", sum(run["records_per_second"] for run in both)),
-        ):
-            rates.setdefault(name, []).append(rate)
-        print({name: round(rates[name][-1], 1) for name in rates}, flush=True)
+        runs["2 programs at once, 1 worker each"] = [_finish(process) for process in pair]
+        for name, summaries in runs.items():
+            rates.setdefault(name, []).append(sum(run["records_per_second"] for run in summaries))
+            cpu_seconds = sum(run["cpu_seconds"] for run in summaries)
+            seconds = max(run["seconds"] for run in summaries)
+            per_second = sum(run["records"] for run in summaries) / cpu_seconds
+            print(
+                f"{name}: {rates[name][-1]:.1f} records/s; {per_second:.1f} records per second of processor time, of "
+                f"which it had {cpu_seconds / seconds:.2f} a second",
+                flush=True,
+            )
     best = {name: max(rates[name]) for name in rates}
     for name, rate in best.items():
         print(f"{name}: {rate:.1f} records/s at best, {rate / best['1 worker']:.2f} times 1 worker")
@@ -175,10 +179,14 @@ def _start(
 
 
 def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = process.communicate()
+    """Returns a run's figures, with the processor time of all its processes as `cpu_seconds`."""
+    assert process.stdout is not None
+    out = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"a run failed with status {process.returncode}")
-    return json.loads(out)
+    return {**json.loads(out), "cpu_seconds": usage.ru_utime + usage.ru_stime}
 
 
 def _tag(arguments: argparse.Namespace, corpus: Path, name: str, *options: str) -> dict[str, Any]:
@@ -229,7 +237,7 @@ def _watch(process: subprocess.Popen[str]) -> list[float]:
     It is the proportional share (Pss): pages of the model that several processes map count once.
     """
     memory = []
-    while process.poll() is None:
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         memory.append(sum(map(_memory, _family(process.pid))))
         time.sleep(1)
     return [size for size in memory if size]

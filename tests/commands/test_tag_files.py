@@ -96,7 +96,17 @@ def test_a_corpus_by_tensorflow(model, tiny_tagger, checkpoint, folder, run):
     assert run("tag", "--model", path, "--input", "a.txt", "--output", "out.jsonl")[0] == 0
     output = read_jsonl(folder / "out.jsonl")
     assert [line["text"] for line in output] == ["asthma", "", "aspirin"]
-    assert json.loads(run("tag", "--model", path, "asthma")[1])["text"] == "asthma"
+    single = json.loads(run("tag", "--model", path, "asthma")[1])
+    assert [entity["label"] for entity in single["entities"]] == [entity["label"] for entity in output[0]["entities"]]
+
+    pytest.importorskip("apache_beam")
+    command = ("tag", "--model", path, "--input", "a.txt", "--runner", "DirectRunner", "--output", "new/beam.jsonl")
+    assert run(*command, "--", "--direct_num_workers=1")[0] == 0
+    (beam_output,) = (folder / "new").glob("beam-*.jsonl")
+    assert sorted(line["text"] for line in read_jsonl(beam_output)) == ["", "aspirin", "asthma"]
+    for line in read_jsonl(beam_output):
+        (expected,) = (other for other in output if other["id"] == line["id"])
+        assert [entity["text"] for entity in line["entities"]] == [entity["text"] for entity in expected["entities"]]
 
 
 def test_bad_arguments(tiny_tagger_file, folder, run):

@@ -79,25 +79,17 @@ def measure_runs(arguments: argparse.Namespace) -> None:
     """Runs processes and Beam over the sentences, and checks each record and the memory over time."""
     corpus = _sentences(arguments)
     for name, options in _both(arguments):
-        process = _start(arguments, corpus, name, *options)
-        memory = _watch(process)
-        summary = _finish(process)
-        _check(arguments, corpus, name)
-        quarters = [f"{memory[min(len(memory) * part // 4, len(memory) - 1)]:.0f}" for part in (1, 2, 3, 4)]
-        print(
-            f"{name}: {summary['records']} records, {summary['seconds']:.0f} s, "
-            f"{summary['records_per_second']:.1f} records/s, {summary['tokens_per_second']:.0f} tokens/s; memory, of "
-            f"all processes, MB: {' '.join(quarters)} after each quarter of the time, {max(memory):.0f} at most",
-            flush=True,
-        )
+        _run_and_check(arguments, corpus, name, options, force=True)
     _print_equal(arguments, "processes", "beam")
 
 
 def measure_kills(arguments: argparse.Namespace) -> None:
-    """Kills runs with all that they know of, starts them again, and checks what they write."""
+    """Kills runs, starts them again, and checks what they write in the end."""
     corpus = _sentences(arguments)
+    for path in (path for name, _ in _both(arguments) for path in _files(arguments, name)):
+        path.unlink()
     for name, options in _both(arguments):
-        for attempt, seconds in enumerate((10, 20)):
+        for seconds in (10, 20):
             process = _start(arguments, corpus, name, *options)
             time.sleep(seconds)
             family = _family(process.pid)
@@ -105,12 +97,26 @@ def measure_kills(arguments: argparse.Namespace) -> None:
             process.wait()
             left = _wait_for(family)
             written = list(_files(arguments, name))
-            print(f"{name}: killed after {seconds} s, outputs {written}, {left} of its processes left")
-            assert not written and not left, attempt
-        summary = _finish(_start(arguments, corpus, name, *options, force=False))
-        print(f"{name}: begun again, {summary['records']} records, {summary['seconds']:.0f} s")
-        _check(arguments, corpus, name)
+            print(f"{name}: killed after {seconds} s, outputs {written}, {left} of {len(family)} processes left")
+            assert not written and not left
+        _run_and_check(arguments, corpus, name, options, force=False)
     _print_equal(arguments, "processes", "beam")
+
+
+def _run_and_check(
+    arguments: argparse.Namespace, corpus: Path, name: str, options: tuple[str, ...], force: bool
+) -> None:
+    process = _start(arguments, corpus, name, *options, force=force)
+    memory = _watch(process)
+    run = _finish(process)
+    quarters = [f"{memory[min(len(memory) * part // 4, len(memory) - 1)]:.0f}" for part in (1, 2, 3, 4)]
+    print(
+        f"{name}: {run['records']} records, {run['seconds']:.0f} s, {run['records_per_second']:.1f} records/s, "
+        f"{run['tokens_per_second']:.0f} tokens/s, {run['cpu_seconds'] / run['seconds']:.2f} s of processor time a "
+        f"second; memory of all processes, MB: {' '.join(quarters)} after each quarter, {max(memory):.0f} at most",
+        flush=True,
+    )
+    _check(arguments, corpus, name)
 
 
 def measure_abstracts(arguments: argparse.Namespace) -> None:

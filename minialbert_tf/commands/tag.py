@@ -25,9 +25,10 @@ _EXAMPLES = """examples:
   minialbert tag --runner DirectRunner --input 'abstracts/*.jsonl.gz' --output entities.jsonl -- --direct_num_workers=4
 
 With --input, each line of the files is a record: a text, or in .jsonl and .ndjson files an object with a "text" and, if
-it has one, an "id". OUTPUT gets {"id", "text", "entities", ...} for each, in order; what cannot be tagged goes to
-OUTPUT.errors with the reason. If the run is stopped or killed, the same command goes on where it was. With --runner,
-Apache Beam does it (pip install 'minialbert-tf[beam]'); what follows -- are Beam's own options.
+it has one, an "id". OUTPUT gets {"id", "text", "entities", ...} for each, in order; what cannot be tagged goes, with the
+reason, to a file named after it (entities.errors.jsonl). If the run is stopped or killed, the same command goes on where
+it was. With --runner, Apache Beam does it (pip install 'minialbert-tf[beam]'): in no order, and from the beginning after
+a kill; what follows -- are Beam's own options.
 """
 _CORPUS_OPTIONS = ("output", "runner", "format", "force", "restart")
 
@@ -46,24 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="JSON: lines, the default where the output is no terminal; of a corpus the sums",
+        help="print JSON: lines, the default where the output is no terminal; with --input the sums",
     )
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colours (default: auto)")
     parser.add_argument("--threads", type=int, default=1, help="threads of a .tflite file (default: 1)")
     parser.add_argument(
         "--workers", type=int, help="processes for --file and --input (default: as many as cores, for large files)"
     )
-    add_corpus_arguments(parser.add_argument_group("a whole corpus"), required=False)
-    parser.add_argument("--restart", action="store_true", help="drop what a stopped run has left")
+    _add_corpus(parser.add_argument_group("a whole corpus"))
     parser.set_defaults(run=run)
 
 
-def add_corpus_arguments(group: argparse._ActionsContainer, required: bool) -> None:
-    """Adds what names a corpus and where its entities go."""
-    group.add_argument("--input", nargs="+", metavar="FILE", required=required, help="plain or gzipped; patterns work")
-    group.add_argument("--output", metavar="FILE", required=required, help="file of JSON lines to write")
-    group.add_argument("--format", default=None, help="of --input: text, jsonl or auto, by its name (default: auto)")
+def _add_corpus(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--input", nargs="+", metavar="FILE", help="plain or gzipped files; patterns work")
+    group.add_argument("--output", metavar="FILE", help="file of JSON lines to write")
+    group.add_argument("--format", help="of --input: text, jsonl or auto, by a file's name (default: auto)")
     group.add_argument("--force", action="store_true", help="replace an existing output")
+    group.add_argument("--restart", action="store_true", help="drop what a stopped run has left")
     group.add_argument("--runner", help="run on Apache Beam, such as DirectRunner (default: processes, without Beam)")
 
 

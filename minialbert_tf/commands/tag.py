@@ -25,10 +25,10 @@ _EXAMPLES = """examples:
   minialbert tag --runner DirectRunner --input 'abstracts/*.jsonl.gz' --output entities.jsonl -- --direct_num_workers=4
 
 With --input, each line of the files is a record: a text, or in .jsonl and .ndjson files an object with a "text" and, if
-it has one, an "id". OUTPUT gets {"id", "text", "entities", ...} for each, in order; what cannot be tagged goes, with the
-reason, to a file named after it (entities.errors.jsonl). If the run is stopped or killed, the same command goes on where
-it was. With --runner, Apache Beam does it (pip install 'minialbert-tf[beam]'): in no order, and from the beginning after
-a kill; what follows -- are Beam's own options.
+it has one, an "id". OUTPUT gets {"id", "text", "entities", ...} for each, in order; what cannot be tagged goes, with
+the reason, to a file named after it (entities.errors.jsonl). If the run is stopped or killed, the same command goes on
+where it was. With --runner, Apache Beam does it (pip install 'minialbert-tf[beam]'): in no order, and from the
+beginning after a kill; what follows -- are Beam's own options.
 """
 _CORPUS_OPTIONS = ("output", "runner", "format", "force", "restart")
 

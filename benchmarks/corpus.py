@@ -51,23 +51,25 @@ def main() -> None:
 def measure_scaling(arguments: argparse.Namespace) -> None:
     """Prints records per second of one worker, of two, of two programs of one worker each, and of Beam."""
     corpus = _sentences(arguments)
-    rates: dict[str, list[float]] = {}
+    beam = (*_BEAM, "--", "--direct_num_workers=2")
+    kinds: dict[str, list[tuple[str, ...]]] = {
+        "1 worker": [("--workers", "1")],
+        "2 workers": [("--workers", "2")],
+        "2 programs at once, 1 worker each": [("--workers", "1"), ("--workers", "1")],
+        "Beam, 2 workers": [beam],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(arguments.rounds):
-        runs = {
-            "1 worker": [_tag(arguments, corpus, "one", "--workers", "1")],
-            "2 workers": [_tag(arguments, corpus, "two", "--workers", "2")],
-            "Beam, 2 workers": [_tag(arguments, corpus, "beam", *_BEAM, "--", "--direct_num_workers=2")],
-        }
-        pair = [_start(arguments, corpus, f"pair{number}", "--workers", "1") for number in (1, 2)]
-        runs["2 programs at once, 1 worker each"] = [_finish(process) for process in pair]
-        for name, summaries in runs.items():
-            rates.setdefault(name, []).append(sum(run["records_per_second"] for run in summaries))
-            cpu_seconds = sum(run["cpu_seconds"] for run in summaries)
-            seconds = max(run["seconds"] for run in summaries)
-            per_second = sum(run["records"] for run in summaries) / cpu_seconds
+        for name, programs in kinds.items():
+            busy, started = _busy_seconds(), time.monotonic()
+            processes = [_start(arguments, corpus, f"run{i}", *options) for i, options in enumerate(programs)]
+            runs = [_finish(process) for process in processes]
+            busy, seconds = _busy_seconds() - busy, time.monotonic() - started
+            own = sum(run["cpu_seconds"] for run in runs)
+            rates[name].append(sum(run["records_per_second"] for run in runs))
             print(
-                f"{name}: {rates[name][-1]:.1f} records/s; {per_second:.1f} records per second of processor time, of "
-                f"which it had {cpu_seconds / seconds:.2f} a second",
+                f"{name}: {rates[name][-1]:.1f} records/s; {sum(run['records'] for run in runs) / own:.1f} per second of "
+                f"processor time; cores busy with it {own / seconds:.2f}, with others {(busy - own) / seconds:.2f}",
                 flush=True,
             )
     best = {name: max(rates[name]) for name in rates}
@@ -158,6 +160,12 @@ def _split(paths: list[Path]) -> Iterator[str]:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 yield from filter(None, map(str.strip, _SENTENCE_END.split(line)))
+
+
+def _busy_seconds() -> float:
+    """Returns the processor time that all processes of the machine have taken since it started."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def _both(arguments: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:

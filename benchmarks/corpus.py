@@ -67,9 +67,10 @@ def measure_scaling(arguments: argparse.Namespace) -> None:
             busy, seconds = _busy_seconds() - busy, time.monotonic() - started
             own = sum(run["cpu_seconds"] for run in runs)
             rates[name].append(sum(run["records_per_second"] for run in runs))
+            per_second = sum(run["records"] for run in runs) / own
             print(
-                f"{name}: {rates[name][-1]:.1f} records/s; {sum(run['records'] for run in runs) / own:.1f} per second of "
-                f"processor time; cores busy with it {own / seconds:.2f}, with others {(busy - own) / seconds:.2f}",
+                f"{name}: {rates[name][-1]:.1f} records/s; {per_second:.1f} per second of processor time; "
+                f"cores busy with it {own / seconds:.2f}, with others {(busy - own) / seconds:.2f}",
                 flush=True,
             )
     best = {name: max(rates[name]) for name in rates}

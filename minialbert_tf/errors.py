@@ -14,3 +14,7 @@ class CheckpointError(InputError):
 
 class DataError(InputError):
     """A corpus or table that breaks its format; the message names the file and the line."""
+
+
+class WorkerError(InputError):
+    """A process of ours that died, most often because memory ran out; what was done until then is kept."""

@@ -93,7 +93,11 @@ class LiteRTRuntime:
         with self._lock:
             if not self._finalizer.alive:
                 raise InputError("The runtime is closed.")
-            return [self._signatures.shortest(len(sequence)).run(sequence) for sequence in sequences]
+            logits = [np.empty(0)] * len(sequences)
+            # Bucket by bucket: what a signature works on is still in the processor's caches for the next sequence.
+            for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):
+                logits[index] = self._signatures.shortest(len(sequences[index])).run(sequences[index])
+            return logits
 
     def close(self) -> None:
         """Frees the model; nothing can be predicted afterwards."""

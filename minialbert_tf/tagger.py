@@ -9,7 +9,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from minialbert_tf.builtin import TAGGER
+from minialbert_tf.builtin import BUILTIN, TAGGER
 from minialbert_tf.errors import CheckpointError, InputError
 from minialbert_tf.ner import decode_spans
 from minialbert_tf.tokenization import Pieces, WordPieces, WordPieceTokenizer
@@ -70,6 +70,11 @@ class Tagger:
        score is the mean of its words' scores.
 
     Control characters and the like, which BERT drops, may lie inside an entity but not at the ends of its words.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        labels: IOB2 label names by id.
+        token_count: Pieces of all texts that it has tagged so far.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Tagger:
             tokenizer, labels, runtime = _read_tflite(TAGGER, threads=1)
         self.tokenizer = tokenizer
         self.labels = checked_labels(labels)
+        self.token_count = 0
         self._runtime = runtime
         self._capacity = runtime.max_length - 2
 
@@ -208,7 +214,9 @@ class Tagger:
     def _tag(self, batch: list[tuple[str, Pieces]]) -> Iterator[list[Entity]]:
         logits = self._logits([pieces.ids for _, pieces in batch])
         for (text, pieces), values in zip(batch, logits, strict=True):
-            yield self._entities(text, pieces, values)
+            entities = self._entities(text, pieces, values)
+            self.token_count += len(pieces.ids)
+            yield entities
 
     def _logits(self, texts: list[list[int]]) -> list[np.ndarray]:
         """Returns the logits (pieces, labels) of each text's pieces, each from the window that owns it."""
@@ -262,6 +270,22 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
     if not valid or OUTSIDE not in labels or len(set(labels)) < len(labels):
         raise InputError(f"Labels must be IOB2: O, and B-X and I-X for types X, each once. Received: {labels}")
     return labels
+
+
+def open_tagger(model: str | Path, threads: int = 1) -> Tagger:
+    """Opens what `--model` names: "builtin", a .tflite file, a SavedModel or a checkpoint.
+
+    Raises:
+        InputError: If it is none of these, or damaged.
+    """
+    if model == BUILTIN:
+        return Tagger.from_tflite(TAGGER, threads)
+    path = Path(model)
+    if path.suffix == ".tflite":
+        return Tagger.from_tflite(path, threads)
+    if any(path.glob("saved_model.pb")) or any(path.glob("[0-9]*/saved_model.pb")):
+        return Tagger.from_saved_model(path)
+    return Tagger.from_pretrained(model)
 
 
 def _read_tflite(path: str | Path, threads: int) -> tuple[WordPieceTokenizer, Sequence[str], Runtime]:

@@ -16,7 +16,8 @@ from minialbert_tf.errors import InputError
 from minialbert_tf.files import replacing
 from minialbert_tf.losses import TokenCrossEntropy
 from minialbert_tf.models import MiniAlbertForTokenClassification
-from minialbert_tf.training import Trainer, WarmupSchedule, computing_in_bfloat16, make_optimizer, open_folder
+from minialbert_tf.training import Trainer, WarmupSchedule, computing_in_bfloat16, make_optimizer
+from minialbert_tf.working_folder import open_folder
 
 NUM_LABELS = 3
 EPOCHS, STEPS = 3, 3

@@ -33,10 +33,10 @@ from minialbert_tf.training import (
     WarmupSchedule,
     computing_in_bfloat16,
     make_optimizer,
-    open_folder,
     say,
 )
 from minialbert_tf.workers import ALONE, Workers
+from minialbert_tf.working_folder import open_folder
 
 LOGS_FOLDER = "logs"
 RESULTS_FILE = "results.json"

@@ -14,16 +14,30 @@ from minialbert_tf.errors import DataError, InputError, WorkerError
 from minialbert_tf.pipelines import corpus as corpus_module
 from minialbert_tf.pipelines.corpus import Corpus, tag_corpus
 from minialbert_tf.pipelines.processes import Model
+from minialbert_tf.pipelines.sources import BLOCK_LINES
 from minialbert_tf.tagger import Tagger
 from minialbert_tf.working_folder import locked
 
 ROOT = Path(__file__).parents[2]
 PATTERNS = ("*/x.txt*", "a/x.txt", "hostile.jsonl")
+# A run that sends itself a signal when ten blocks are done, after saying which processes it has started.
 RUN = """
-import sys
-from minialbert_tf.pipelines.corpus import Corpus, tag_corpus
+import os, sys
+from pathlib import Path
+from minialbert_tf.pipelines import corpus
 from minialbert_tf.pipelines.processes import Model
-tag_corpus(Corpus(["texts.txt"], Model(sys.argv[1])), "killed.jsonl", workers=2, save_seconds=0.02)
+
+tag_blocks = corpus.tag_blocks
+
+def ending(*arguments):
+    for number, result in enumerate(tag_blocks(*arguments)):
+        if number == 10:
+            print(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text(), flush=True)
+            os.kill(os.getpid(), int(sys.argv[2]))
+        yield result
+
+corpus.tag_blocks = ending
+corpus.tag_corpus(corpus.Corpus(["texts.txt"], Model(sys.argv[1])), "killed.jsonl", workers=2, save_seconds=0)
 """
 
 
@@ -56,10 +70,6 @@ def test_every_record_once_in_order_and_as_single_texts(corpus_folder, model):
     }
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -87,16 +97,13 @@ def test_a_run_that_was_ended_goes_on(ending, tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("\n".join(sentences(6_000)))
     whole = tag_corpus(Corpus(["texts.txt"], model), "whole.jsonl", workers=1)
-    command = [sys.executable, "-c", RUN, model.name]
+    command = [sys.executable, "-c", RUN, model.name, str(int(ending))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: lines_done(tmp_path) > 0 or process.poll() is not None)
-        family = children(process.pid)
-        process.send_signal(ending)
-        process.wait(60)
+    process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
+    family = list(map(int, process.stdout.split()))
     wait_until(lambda: not any(map(alive, family)))
     assert len(family) >= 2 and process.returncode != 0
-    assert 0 < lines_done(tmp_path) < 6_000 and not (tmp_path / "killed.jsonl").exists()
+    assert lines_done(tmp_path) == 10 * BLOCK_LINES and not (tmp_path / "killed.jsonl").exists()
 
     summary = tag_corpus(Corpus(["texts.txt"], model), "killed.jsonl", workers=2)
     assert summary.counts == whole.counts and 0 < summary.new.records < 6_000

@@ -96,5 +96,5 @@ def test_every_loss_in_every_place(place, everything_alone, tmp_path):
         if "sgd" in run:
             assert distance(found[run], expected[run]) < 1e-5, run
         np.testing.assert_allclose(found[run]["losses"], expected[run]["losses"], rtol=1e-3, err_msg=run)
-    for run in ("tokens-sgd", "regression-sgd"):
-        assert distance(found[f"{run}-local"], expected[run]) > 1e-4, run
+    for run in ("tokens-sgd", "regression-sgd"):  # clipping may hide it in the weights, but not in the losses
+        assert np.abs(found[f"{run}-local"]["losses"] / expected[run]["losses"] - 1).max() > 0.01, run

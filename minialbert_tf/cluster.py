@@ -207,6 +207,8 @@ class Cluster:
             self._join(greeting, deadline)
         with self._lock:
             self._together = True
+            if self.is_chief:  # all are welcomed before the first one's failure can be passed on
+                self._tell(_MESSAGE)
             early = [self._inbox.get() for _ in range(self._inbox.qsize())]  # what came in meanwhile
             for frame in early:
                 if frame[1] == _MESSAGE and frame[0] in self._lines.values():
@@ -214,8 +216,6 @@ class Cluster:
         for line, kind, content in early:
             if kind != _MESSAGE or line not in self._lines.values():
                 self._receive(line, kind, content)
-        if self.is_chief:
-            self._tell(_MESSAGE)
 
     def _bind(self) -> socket.socket:
         address = self.members.addresses[self.members.index]

@@ -7,7 +7,7 @@ import time
 import pytest
 from worker_processes import free_ports
 
-from minialbert_tf.cluster import Cluster, Members, read_tf_config
+from minialbert_tf.cluster import Cluster, Members, _Line, read_tf_config
 from minialbert_tf.errors import InputError
 
 WORKERS = ["a:1", "b:2"]
@@ -243,7 +243,15 @@ def test_a_death_is_known_to_all_at_once(victim):
             assert lost and f"worker {victim} (localhost:" in reason and "is gone" in reason
 
 
-def test_an_error_of_one_ends_all_with_its_message():
+def test_an_error_of_one_ends_all_with_its_message(monkeypatch):
+    send = _Line.send
+
+    def send_slowly(self, kind, content=b""):  # so that worker 1 fails before the chief has welcomed worker 2
+        send(self, kind, content)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(_Line, "send", send_slowly)
+
     def work(cluster):
         if cluster.members.index == 1:
             raise InputError("The disk\nis full.")

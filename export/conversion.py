@@ -32,6 +32,7 @@ _CHECKPOINT = "model"
 _REQUEST = "request.json"
 _FILE = "quantized.tflite"
 _MEASUREMENTS = "measurements.json"
+_STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def convert(
         root = str(Path(minialbert_tf.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, FOLDER_VARIABLE: ""}
-        child = subprocess.run(command, env=environment, capture_output=True, text=True)
+        # Its standard output is progress, for who looks on; its standard error, TensorFlow's noise and the reason if
+        # it fails.
+        child = subprocess.run(command, env=environment, stdout=_STANDARD_ERROR, stderr=subprocess.PIPE, text=True)
         if child.returncode:
             lines = [line for line in child.stderr.strip().splitlines() if not line.startswith("INFO:")]
             reason = (lines or ["killed"])[-1]

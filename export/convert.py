@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
     """Answers the request in a folder."""
     model, conversion, checks = read_request(folder)
     recipe = RECIPES[conversion.quantization]
+    _tell("converting")
     graph = InferenceGraph(
         model,
         conversion.recursions,
@@ -34,11 +35,18 @@ def main(folder: Path) -> None:
         masked_bias=CALIBRATED_MASKED_BIAS if recipe.activation_bits else MASKED_BIAS,
     )
     converted = _convert_floats(graph, conversion, folder / "saved_model")
+    _tell(f"quantising: {conversion.quantization}")
     quantized = _quantize(converted, recipe, model, graph.input_names, conversion)
     in_floats = folder / "floats.tflite"
     _write_file(in_floats, converted, model, conversion)
     _write_file(file_of(folder), quantized, model, conversion)
+    _tell("verifying")
     write_measurements(folder, measure(model, conversion, checks, in_floats, file_of(folder)))
+
+
+def _tell(stage: str) -> None:
+    if sys.stdout.isatty():
+        print(f"{stage} …", flush=True)
 
 
 def _convert_floats(graph: InferenceGraph, conversion: Conversion, folder: Path) -> bytes:

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +60,26 @@ def model(tokenizer):
 
 @pytest.fixture(scope="module")
 def files(model, tmp_path_factory):
-    """The model as a file of each quantisation."""
+    """The model as a file of each quantisation; in shown.txt what a terminal showed meanwhile."""
     folder = tmp_path_factory.mktemp("tflite")
-    for quantization in ("none", "int8"):
-        export_tflite(model, folder / f"{quantization}.tflite", quantization=quantization, **OPTIONS)
+    terminal, screen = os.openpty()
+    termios.tcsetwinsize(screen, (24, 80))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minialbert_tf.export.conversion._STANDARD_ERROR", screen)
+        for quantization in ("none", "int8"):
+            export_tflite(model, folder / f"{quantization}.tflite", quantization=quantization, **OPTIONS)
+    (folder / "shown.txt").write_bytes(os.read(terminal, 1 << 16))
+    os.close(screen)
+    os.close(terminal)
     model.tokenizer.save(folder)
     return folder
+
+
+def test_progress_is_shown_on_a_terminal(files):
+    shown = (files / "shown.txt").read_text()
+    for stage in ("converting", "quantising: int8", "verifying"):
+        assert f"{stage} …" in shown
+    assert "F1 of quantized.tflite: 100%" in shown
 
 
 def sequences_of(model):

@@ -197,14 +197,15 @@ def _titles(name: str, method: Method) -> Iterator[tuple[str, str]]:
 
 
 def _print_table(results: list[dict[str, Any]]) -> None:
-    """Prints mean, standard deviation and number of seeds."""
+    """Prints mean, standard deviation and, in brackets, number of seeds."""
     corpora = list(dict.fromkeys(row["corpus"] for row in results))
     print(f"\n| | {' | '.join(corpora)} |\n| --- |{' --- |' * len(corpora)}")
     for name, title in _rows(results):
         cells = []
         for corpus in corpora:
             f1 = np.array([row["test_f1"] for row in results if (row["method"], row["corpus"]) == (name, corpus)])
-            cells.append(f"{f1.mean():.3f} ± {f1.std():.3f} ({len(f1)})" if len(f1) else "")
+            spread = f" ± {f1.std():.3f}" if len(f1) > 1 else ""
+            cells.append(f"{f1.mean():.3f}{spread} ({len(f1)})" if len(f1) else "")
         print(f"| {title} | {' | '.join(cells)} |")
 
 
@@ -213,18 +214,20 @@ def _plot(results: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     corpora = list(dict.fromkeys(row["corpus"] for row in results))
-    figure = Figure(figsize=(5.5 * len(corpora), 4.5), layout="constrained")
-    for number, corpus in enumerate(corpora, start=1):
-        axes = figure.add_subplot(1, len(corpora), number)
-        for name, title in _rows(results):
+    figure = Figure(figsize=(5.5 * len(corpora), 5.5), layout="constrained")
+    panels = figure.subplots(1, len(corpora), sharey=True, squeeze=False)[0]
+    for corpus, axes in zip(corpora, panels, strict=True):
+        for number, (name, title) in enumerate(_rows(results)):
             curves = [row.get("dev_f1") for row in results if (row["method"], row["corpus"]) == (name, corpus)]
             if curves and all(curves):
                 mean = np.mean(curves, axis=0)
-                axes.plot(range(1, len(mean) + 1), mean, marker="o", label=title)
+                axes.plot(range(1, len(mean) + 1), mean, marker="o", color=f"C{number}", label=title)
         axes.set_title(f"{corpus}: entity F1 on dev")
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    shown = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=2)
     with replacing(path, force=True) as new:
         figure.savefig(new, format="png", dpi=110)
 

@@ -79,15 +79,18 @@ class Windows:
         Starting late costs at most two passes of reading: all passes are equally long.
 
         Raises:
-            DataError: If a file is not readable as text, or the corpus is empty.
+            DataError: If a file is not readable as text, the corpus is empty, or the vocabulary knows no word of it.
         """
-        count = 0
+        count, known = 0, False
+        nothing = (self._tokenizer.cls_id, self._tokenizer.sep_id, self._tokenizer.unk_id)
         for window in self._pass(0):
+            known = known or not np.isin(window, nothing).all()
             if count >= first:
                 yield window
             count += 1
-        if count == 0:
-            raise DataError(f"A corpus must hold some text. Received: {', '.join(map(str, self._files))}")
+        if not known:
+            rule = "hold some text" if count == 0 else "have words that the vocabulary knows"
+            raise DataError(f"A corpus must {rule}. Received: {', '.join(map(str, self._files))}")
         number, skipped = max(first // count, 1), first % count if first >= count else 0
         while True:
             yield from islice(self._pass(number), skipped, None)

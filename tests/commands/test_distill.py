@@ -54,6 +54,7 @@ BAD_TEXTS = {
     "blank": (b"\n  \n\n", "A corpus must hold some text. Received: bad.txt"),
     "nothing that the tokenizer keeps": ("\u200b\n".encode(), "A corpus must hold some text. Received: bad.txt"),
     "one giant line": (b"word " * 300, "bad.txt:1: A document must have at most 1,000 bytes. Received: more"),
+    "one giant word": (b"x" * 900, "A corpus must have words that the vocabulary knows. Received: bad.txt"),
     "binary": (bytes(range(256)), "bad.txt:1: A corpus must be text, and this file is binary. Received: a NUL byte"),
     "binary later": (b"aspirin\n\0", "bad.txt:2: A corpus must be text, and this file is binary"),
     "not UTF-8": (b"aspirin\n\xe9\n", "bad.txt:2: The text must be UTF-8. Received: byte 0xe9"),

@@ -97,6 +97,13 @@ def test_an_empty_corpus_is_refused(tmp_path, documents):
         next(windows_of(tmp_path, documents, WindowPlan()).stream())
 
 
+def test_a_corpus_of_unknown_words_alone_is_refused_after_one_pass(tmp_path):
+    stream = windows_of(tmp_path, ["9", "\u2603"], WindowPlan()).stream()
+    assert [list(next(stream)[1:-1]) for _ in range(2)] == [[TOKENIZER.unk_id]] * 2
+    with pytest.raises(DataError, match=r"must have words that the vocabulary knows. Received: .*corpus.txt"):
+        next(stream)
+
+
 @pytest.mark.parametrize("plan", [{"length": 7}, {"stride": 0}, {"stride": 255}, {"per_document": 0}])
 def test_plans_out_of_range_are_refused(plan):
     with pytest.raises(InputError, match=f"windows' {next(iter(plan))} must be"):

@@ -1,14 +1,16 @@
 """Scores of a tagger on a labelled corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from minialbert_tf.data.conll import Sentence
 from minialbert_tf.errors import DataError
 from minialbert_tf.ner import NerReport, bootstrap_f1, evaluate_tags
 from minialbert_tf.tagger import Tagger
+from minialbert_tf.tokenization import WordPieces
 
 _SENTENCES_AT_ONCE = 256
 
@@ -46,6 +48,15 @@ class TaggerReport(NamedTuple):
         )
 
 
+def label_corpus(tagger: Tagger, sentences: Sequence[Sentence], bar: tqdm) -> Iterator[tuple[WordPieces, np.ndarray]]:
+    """Yields the pieces and predicted label ids of each sentence, and moves a progress bar, which it closes."""
+    with bar:
+        for first in range(0, len(sentences), _SENTENCES_AT_ONCE):
+            chunk = sentences[first : first + _SENTENCES_AT_ONCE]
+            yield from tagger.label_pieces([sentence.words for sentence in chunk])
+            bar.update(len(chunk))
+
+
 def evaluate_tagger(
     tagger: Tagger, sentences: Sequence[Sentence], label_pieces: str = "first", progress: bool = False
 ) -> TaggerReport:
@@ -66,21 +77,16 @@ def evaluate_tagger(
         raise DataError(f"The corpus must use the model's labels {tagger.labels}. Received also: {sorted(unknown)}")
     gold = [list(sentence.tags) for sentence in sentences]
     predicted, gold_pieces, predicted_pieces = [], [], []
-    with tqdm(total=len(sentences), unit="sentence", disable=None if progress else True) as bar:
-        for first in range(0, len(sentences), _SENTENCES_AT_ONCE):
-            chunk = sentences[first : first + _SENTENCES_AT_ONCE]
-            for sentence, (pieces, label_ids) in zip(
-                chunk, tagger.label_pieces([sentence.words for sentence in chunk]), strict=True
-            ):
-                tags = tagger.word_tags(pieces, label_ids)
-                predicted.append(tags)
-                gold_pieces.append([sentence.tags[word] for word in pieces.words])
-                predicted_pieces.append(
-                    [tagger.labels[label_id] for label_id in label_ids]
-                    if label_pieces == "all"
-                    else [tags[word] for word in pieces.words]
-                )
-            bar.update(len(chunk))
+    bar = tqdm(total=len(sentences), unit="sentence", disable=None if progress else True)
+    for sentence, (pieces, label_ids) in zip(sentences, label_corpus(tagger, sentences, bar), strict=True):
+        tags = tagger.word_tags(pieces, label_ids)
+        predicted.append(tags)
+        gold_pieces.append([sentence.tags[word] for word in pieces.words])
+        predicted_pieces.append(
+            [tagger.labels[label_id] for label_id in label_ids]
+            if label_pieces == "all"
+            else [tags[word] for word in pieces.words]
+        )
     return TaggerReport(
         evaluate_tags(gold, predicted),
         evaluate_tags(gold_pieces, predicted_pieces),

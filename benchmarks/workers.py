@@ -51,6 +51,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def tf_config(ports: list[int], index: int) -> str:
+    """Returns the TF_CONFIG of one of several workers on this machine."""
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+
+
 def seconds_per_step(arguments: argparse.Namespace, folder: Path, workers: int, flavour: str) -> float:
     """Runs `minialbert distill` once, with one thread for each of several workers, or all cores for a single one."""
     command = [sys.executable, "-m", "minialbert_tf.cli", "distill", "--teacher", "teacher", "--text", "texts.txt"]
@@ -62,11 +68,11 @@ def seconds_per_step(arguments: argparse.Namespace, folder: Path, workers: int, 
     threads = str(WORKERS // workers)
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
     environment |= {"TF_USE_LEGACY_KERAS": flavour, "PYTHONPATH": os.pathsep.join(sys.path)}
-    cluster = {"worker": [f"localhost:{port}" for port in free_ports(workers)]}
+    ports = free_ports(workers)
     processes = []
     for index in range(workers):
         if workers > 1:
-            environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+            environment["TF_CONFIG"] = tf_config(ports, index)
         strategy = ["--strategy", "multi-worker"] if workers > 1 else []
         command_of_worker = [*command, *strategy, "--output", str(output), "--force", "--restart"]
         processes.append(subprocess.Popen(command_of_worker, cwd=folder, env=environment, stdout=subprocess.DEVNULL))

@@ -5,8 +5,8 @@ import threading
 import time
 
 import pytest
-from worker_processes import free_ports
 
+from benchmarks.workers import free_ports
 from minialbert_tf.cluster import Cluster, Members, _Line, read_tf_config
 from minialbert_tf.errors import InputError
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from worker_processes import TESTS, finish, free_ports, start
+from worker_processes import TESTS, finish, start
 
+from benchmarks.workers import free_ports
 from minialbert_tf.data.batching import Shard
 from minialbert_tf.workers import Workers
 

@@ -1,29 +1,12 @@
 """Processes of workers on this machine, for tests."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
 SECONDS = 600  # no process of a test may take longer, on a busy machine
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def tf_config(ports: list[int], index: int) -> str:
-    """Returns the TF_CONFIG of one of several workers on this machine."""
-    cluster = {"worker": [f"localhost:{port}" for port in ports]}
-    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
 
 
 def start(command: list[object], errors: Path | int = subprocess.PIPE, **environment: str) -> subprocess.Popen:

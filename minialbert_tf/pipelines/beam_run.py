@@ -27,7 +27,8 @@ _SCHEME: Final = "://"
 def tag_by_beam(corpus: Corpus, output: str, options: Sequence[str] = (), force: bool = False) -> Summary:
     """Tags the records of files on a runner of Beam.
 
-    The outputs appear at the end: a run that is killed leaves none, and is begun anew.
+    The outputs appear at the end, and only then old ones go: a run that is killed leaves none of its own, and is begun
+    anew.
 
     Args:
         corpus: What to tag with what; names with a scheme, such as "gs://", are for Beam's file systems.
@@ -51,10 +52,12 @@ def tag_by_beam(corpus: Corpus, output: str, options: Sequence[str] = (), force:
         corpus.model.open().close()
     pipeline = _pipeline(parsed)
     lines = pipeline | "files" >> beam.Create(paths) | TagFiles(corpus.model, corpus.format)
-    _ = lines[None] | "output" >> write_lines(prefix, suffix)
-    _ = lines[ERRORS] | "errors" >> write_lines(f"{prefix}.errors", suffix)
+    written = (
+        lines[None] | "output" >> write_lines(prefix, suffix),
+        lines[ERRORS] | "errors" >> write_lines(f"{prefix}.errors", suffix),
+    )
     if old:
-        FileSystems.delete(old)
+        _ = written | beam.Flatten() | beam.combiners.ToList() | "old" >> beam.Map(_delete_others, old)
     counts = _run(pipeline)
     seconds = time.monotonic() - started
     return Summary(f"{prefix}{_SHARDS}{suffix}", f"{prefix}.errors{_SHARDS}{suffix}", counts, seconds, counts)
@@ -122,6 +125,11 @@ def _existing(patterns: list[str]) -> list[str]:
         return sorted(metadata.path for match in FileSystems.match(patterns) for metadata in match.metadata_list)
     except (ValueError, BeamIOError) as error:
         raise InputError(f"Beam must be able to look for files. Received: {error}") from error
+
+
+def _delete_others(written: list[str], old: list[str]) -> None:
+    """Deletes old outputs that no new one has replaced: those of another number of files."""
+    FileSystems.delete(sorted(path for path in {*old} - {*written} if FileSystems.exists(path)))
 
 
 def _split(output: str) -> tuple[str, str]:

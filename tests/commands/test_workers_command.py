@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from command_checks import assert_refused
 from safetensors.numpy import load_file
-from worker_processes import SECONDS, finish, free_ports, start, tf_config
+from worker_processes import SECONDS, finish, start
 
+from benchmarks.workers import free_ports, tf_config
 from minialbert_tf.commands import workers
 
 TRAINING = (

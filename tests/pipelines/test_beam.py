@@ -1,8 +1,10 @@
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,56 @@ def test_outputs_of_any_number_of_files_are_replaced_only_by_force(corpus_folder
         assert len(lines_of("beam-*.jsonl")) == 300 and lines_of("beam.errors-*.jsonl") == []
         for path in corpus_folder.glob("beam*.jsonl"):
             path.unlink()
+
+
+def test_force_keeps_old_outputs_until_there_are_new_ones(corpus_folder, model, monkeypatch):
+    corpus = Corpus(["a/x.txt"], model)
+    for name in ("beam-00000-of-00001.jsonl", "beam-00000-of-00009.jsonl", "beam.errors-00003-of-00009.jsonl"):
+        (corpus_folder / name).write_text("old")
+    before = tree(corpus_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(TaggerHandler, "load_model", None)
+        with pytest.raises(WorkerError):
+            tag_by_beam(corpus, "beam.jsonl", ALONE, force=True)
+    assert before.items() <= tree(corpus_folder).items()
+    tag_by_beam(corpus, "beam.jsonl", ALONE, force=True)
+    assert sorted(path.name for path in corpus_folder.glob("beam*.jsonl")) == [
+        "beam-00000-of-00001.jsonl",
+        "beam.errors-00000-of-00001.jsonl",
+    ]
+    assert len(lines_of("beam-*.jsonl")) == 300
+
+
+def family(pid):
+    tasks = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [pid, *(member for children in tasks for child in children for member in family(int(child)))]
+
+
+def has_opened(pid, path):
+    return str(path) in Path(f"/proc/{pid}/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
+def test_a_worker_that_is_killed_ends_the_run_with_one_error(corpus_folder, model):
+    (corpus_folder / "long.txt").write_text("\n".join(sentences(50_000)))
+    words = ["--model", model.name, "--input", "long.txt", "--output", "beam.jsonl", "--direct_num_workers=2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "minialbert_tf.pipelines.tag", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        try:
+            while not (workers := [pid for pid in family(run.pid)[1:] if has_opened(pid, model.name)]):
+                assert run.poll() is None
+                time.sleep(0.1)
+            os.kill(workers[-1], signal.SIGKILL)
+            errors = run.communicate(timeout=60)[1]
+        finally:
+            run.kill()
+    assert run.returncode == 2
+    assert "The pipeline must run to its end. Received: " in errors.splitlines()[-1]
+    assert lines_of("beam-*.jsonl") == []
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -197,14 +197,14 @@ def _titles(name: str, method: Method) -> Iterator[tuple[str, str]]:
 
 
 def _print_table(results: list[dict[str, Any]]) -> None:
-    """Prints mean, standard deviation and, in brackets, number of seeds."""
+    """Prints mean, sample standard deviation and, in brackets, number of seeds."""
     corpora = list(dict.fromkeys(row["corpus"] for row in results))
     print(f"\n| | {' | '.join(corpora)} |\n| --- |{' --- |' * len(corpora)}")
     for name, title in _rows(results):
         cells = []
         for corpus in corpora:
             f1 = np.array([row["test_f1"] for row in results if (row["method"], row["corpus"]) == (name, corpus)])
-            spread = f" ± {f1.std():.3f}" if len(f1) > 1 else ""
+            spread = f" ± {f1.std(ddof=1):.3f}" if len(f1) > 1 else ""
             cells.append(f"{f1.mean():.3f}{spread} ({len(f1)})" if len(f1) else "")
         print(f"| {title} | {' | '.join(cells)} |")
 

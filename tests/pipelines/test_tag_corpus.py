@@ -22,11 +22,12 @@ ROOT = Path(__file__).parents[2]
 PATTERNS = ("*/x.txt*", "a/x.txt", "hostile.jsonl")
 # A run that sends itself a signal when ten blocks are done, after saying which processes it has started.
 RUN = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from minialbert_tf.pipelines import corpus
 from minialbert_tf.pipelines.processes import Model
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs deaf to it
 tag_blocks = corpus.tag_blocks
 
 def ending(*arguments):

@@ -95,12 +95,12 @@ def measure_kills(arguments: argparse.Namespace) -> None:
         for seconds in (10, 20):
             process = _start(arguments, corpus, name, *options)
             time.sleep(seconds)
-            family = _family(process.pid)
+            members = family(process.pid)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            left = _wait_for(family)
+            left = _wait_for(members)
             written = list(_files(arguments, name))
-            print(f"{name}: killed after {seconds} s, outputs {written}, {left} of {len(family)} processes left")
+            print(f"{name}: killed after {seconds} s, outputs {written}, {left} of {len(members)} processes left")
             assert not written and not left
         _run_and_check(arguments, corpus, name, options, force=False)
     _print_equal(arguments, "processes", "beam")
@@ -237,12 +237,16 @@ def _print_equal(arguments: argparse.Namespace, *names: str) -> None:
     print(f"{' and '.join(names)}: the same lines: {first == second}")
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """Returns a process and all that it and its own have started."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += _family(int(child))
+        try:
+            children = task.read_text().split()
+        except OSError:  # the thread has ended
+            continue
+        for child in children:
+            found += family(int(child))
     return found
 
 
@@ -253,7 +257,7 @@ def _watch(process: subprocess.Popen[str]) -> list[float]:
     """
     memory = []
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        memory.append(sum(map(_memory, _family(process.pid))))
+        memory.append(sum(map(_memory, family(process.pid))))
         time.sleep(1)
     return [size for size in memory if size]
 

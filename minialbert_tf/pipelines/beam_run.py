@@ -128,8 +128,12 @@ def _existing(patterns: list[str]) -> list[str]:
 
 
 def _delete_others(written: list[str], old: list[str]) -> None:
-    """Deletes old outputs that no new one has replaced: those of another number of files."""
-    FileSystems.delete(sorted(path for path in {*old} - {*written} if FileSystems.exists(path)))
+    """Deletes old outputs that no new one has replaced: those of another number of files.
+
+    All are in one folder, and a file system need not spell its path as it was given: names are compared.
+    """
+    new = {PurePosixPath(path).name for path in written}
+    FileSystems.delete([path for path in old if PurePosixPath(path).name not in new and FileSystems.exists(path)])
 
 
 def _split(output: str) -> tuple[str, str]:
